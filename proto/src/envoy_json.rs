@@ -47,7 +47,11 @@ pub fn parse(text: &str) -> Result<Value, JsonError> {
     {
         return Ok(json);
     }
-    let options = serde_saphyr::options! { strict_booleans: true, budget: None };
+    // Large configurations are usual; depth and aliases stay bounded.
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_events = 20_000_000;
+    budget.max_nodes = 10_000_000;
+    let options = serde_saphyr::options! { strict_booleans: true, budget: Some(budget) };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| JsonError::new("", error))
 }
 

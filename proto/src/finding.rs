@@ -42,7 +42,11 @@ pub struct ObjectRef {
 
 impl ObjectRef {
     pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
+        Self {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -189,7 +193,12 @@ impl Finding {
 
     /// Worst first, then by object, field and code: the order in which people want to read.
     pub fn order(&self) -> impl Ord + '_ {
-        (std::cmp::Reverse(self.level), &self.object, &self.path, &self.code)
+        (
+            std::cmp::Reverse(self.level),
+            &self.object,
+            &self.path,
+            &self.code,
+        )
     }
 }
 
@@ -218,11 +227,16 @@ pub struct Report {
 
 impl Report {
     pub fn new(object: ObjectRef, source: Option<String>) -> Self {
-        Self { object, source, findings: Vec::new() }
+        Self {
+            object,
+            source,
+            findings: Vec::new(),
+        }
     }
 
     pub fn add(&mut self, code: Code, path: impl Into<String>, text: impl Into<String>) {
-        self.findings.push(Finding::new(code, self.object.clone(), path, text).at(self.source.clone()));
+        self.findings
+            .push(Finding::new(code, self.object.clone(), path, text).at(self.source.clone()));
     }
 
     /// The object cannot be taken.
@@ -256,7 +270,11 @@ mod tests {
 
     #[test]
     fn codes_are_ordered_and_unique() {
-        let istio: Vec<&str> = CODES.iter().map(|code| code.code).filter(|code| code.starts_with("IST")).collect();
+        let istio: Vec<&str> = CODES
+            .iter()
+            .map(|code| code.code)
+            .filter(|code| code.starts_with("IST"))
+            .collect();
         assert!(istio.is_sorted_by(|a, b| a < b), "{istio:?}");
         let mut names: Vec<&str> = CODES.iter().map(|code| code.name).collect();
         names.sort_unstable();
@@ -267,8 +285,13 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let object = ObjectRef::new("VirtualService", "default", "reviews");
-        let finding = Finding::new(REFERENCED_RESOURCE_NOT_FOUND, object, "spec.hosts[0]", "not there")
-            .at(Some("a.yaml:3".into()));
+        let finding = Finding::new(
+            REFERENCED_RESOURCE_NOT_FOUND,
+            object,
+            "spec.hosts[0]",
+            "not there",
+        )
+        .at(Some("a.yaml:3".into()));
         assert_eq!(
             finding.to_string(),
             "Error [IST0101] (VirtualService default/reviews, a.yaml:3) spec.hosts[0]: not there"

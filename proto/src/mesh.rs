@@ -142,7 +142,10 @@ pub struct Tracing {
 
 impl Default for Tracing {
     fn default() -> Self {
-        Self { sampling: Percent::new(1.0).unwrap_or_default(), max_path_tag_length: 256 }
+        Self {
+            sampling: Percent::new(1.0).unwrap_or_default(),
+            max_path_tag_length: 256,
+        }
     }
 }
 
@@ -246,7 +249,10 @@ impl MeshConfig {
         if crate::identity::TrustDomain::new(&config.trust_domain).is_err() {
             report.error(
                 format!("{path}.trustDomain"),
-                format!("{:?} is not a trust domain: use lower-case letters, digits, '.', '-', '_'", config.trust_domain),
+                format!(
+                    "{:?} is not a trust domain: use lower-case letters, digits, '.', '-', '_'",
+                    config.trust_domain
+                ),
             );
             return None;
         }
@@ -256,7 +262,11 @@ impl MeshConfig {
 
 impl ProxyConfig {
     /// These settings, with those of a pod's annotation `proxy.istio.io/config` put over them.
-    pub fn overridden(&self, annotation: &str, object: &ObjectRef) -> Result<Self, Box<crate::finding::Finding>> {
+    pub fn overridden(
+        &self,
+        annotation: &str,
+        object: &ObjectRef,
+    ) -> Result<Self, Box<crate::finding::Finding>> {
         let path = format!("metadata.annotations[{}]", names::annotation::PROXY_CONFIG);
         let mut report = Report::new(object.clone(), None);
         let merged = document(annotation, &path, &mut report).and_then(|over| {
@@ -280,7 +290,9 @@ fn document(text: &str, path: &str, report: &mut Report) -> Option<serde_json::V
     match serde_saphyr::from_str(text) {
         Ok(value) => Some(value),
         Err(error) => {
-            let place = error.location().map(|at| format!(", line {} column {}", at.line(), at.column()));
+            let place = error
+                .location()
+                .map(|at| format!(", line {} column {}", at.line(), at.column()));
             let text = error.without_snippet().to_string();
             report.error(path, format!("not YAML{}: {text}", place.unwrap_or_default()));
             None
@@ -307,7 +319,14 @@ mod tests {
     fn parse(text: &str) -> (Option<MeshConfig>, Vec<String>) {
         let mut report = Report::new(ObjectRef::new("ConfigMap", "istio-system", "istio"), None);
         let config = MeshConfig::parse(text, &mut report);
-        (config, report.findings.iter().map(|finding| format!("{} {}", finding.level, finding.path)).collect())
+        (
+            config,
+            report
+                .findings
+                .iter()
+                .map(|finding| format!("{} {}", finding.level, finding.path))
+                .collect(),
+        )
     }
 
     #[test]
@@ -328,7 +347,13 @@ mod tests {
         assert_eq!(config.outbound_traffic_policy.mode, OutboundMode::RegistryOnly);
         assert_eq!(config.default_config.tracing.sampling.as_f64(), 12.5);
         assert_eq!(config.default_config.drain_duration, Span::seconds(10));
-        assert_eq!(config.extension_providers[0].opentelemetry.as_ref().map(|otel| otel.port), Some(4317));
+        assert_eq!(
+            config.extension_providers[0]
+                .opentelemetry
+                .as_ref()
+                .map(|otel| otel.port),
+            Some(4317)
+        );
         assert!(config.enable_auto_mtls);
     }
 
@@ -336,9 +361,18 @@ mod tests {
     fn tells_what_it_does_not_know() {
         let (config, findings) = parse("accessLogFiel: x\ndefaultConfig: {concurency: 2}\n");
         assert_eq!(config, Some(MeshConfig::default()));
-        assert_eq!(findings, ["Warning data.mesh.accessLogFiel", "Warning data.mesh.defaultConfig.concurency"]);
+        assert_eq!(
+            findings,
+            [
+                "Warning data.mesh.accessLogFiel",
+                "Warning data.mesh.defaultConfig.concurency"
+            ]
+        );
         let (config, findings) = parse("accessLogEncoding: XML");
-        assert_eq!((config, findings), (None, vec!["Error data.mesh.accessLogEncoding".to_owned()]));
+        assert_eq!(
+            (config, findings),
+            (None, vec!["Error data.mesh.accessLogEncoding".to_owned()])
+        );
         assert_eq!(parse("a: [").0, None);
         assert_eq!(parse("trustDomain: A/b").0, None);
     }
@@ -347,7 +381,9 @@ mod tests {
     fn annotation_overrides() {
         let base = ProxyConfig::default();
         let object = ObjectRef::new("Pod", "a", "b");
-        let over = base.overridden("concurrency: 4\nproxyMetadata: {A: b}\n", &object).unwrap();
+        let over = base
+            .overridden("concurrency: 4\nproxyMetadata: {A: b}\n", &object)
+            .unwrap();
         assert_eq!((over.concurrency, over.proxy_metadata.len()), (Some(4), 1));
         assert_eq!(over.discovery_address, base.discovery_address);
         assert!(base.overridden("concurrency: many", &object).is_err());

@@ -69,6 +69,14 @@ pub mod annotation {
     pub const EXCLUDE_OUTBOUND_RANGES: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
     pub const INCLUDE_OUTBOUND_RANGES: &str = "traffic.sidecar.istio.io/includeOutboundIPRanges";
     pub const EXCLUDE_INTERFACES: &str = "traffic.sidecar.istio.io/excludeInterfaces";
+    pub const PROXY_CPU: &str = "sidecar.istio.io/proxyCPU";
+    pub const PROXY_MEMORY: &str = "sidecar.istio.io/proxyMemory";
+    pub const PROXY_CPU_LIMIT: &str = "sidecar.istio.io/proxyCPULimit";
+    pub const PROXY_MEMORY_LIMIT: &str = "sidecar.istio.io/proxyMemoryLimit";
+    pub const LOG_LEVEL: &str = "sidecar.istio.io/logLevel";
+    pub const PROMETHEUS_SCRAPE: &str = "prometheus.io/scrape";
+    pub const PROMETHEUS_PORT: &str = "prometheus.io/port";
+    pub const PROMETHEUS_PATH: &str = "prometheus.io/path";
 }
 
 /// Paths inside a pod.

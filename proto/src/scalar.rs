@@ -15,7 +15,9 @@ impl Percent {
     pub fn new(percent: f64) -> Option<Self> {
         // The cast cannot lose anything: the range is checked and rounding is meant.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        (0.0..=100.0).contains(&percent).then(|| Self((percent * 10_000.0).round() as u32))
+        (0.0..=100.0)
+            .contains(&percent)
+            .then(|| Self((percent * 10_000.0).round() as u32))
     }
 
     pub fn per_million(self) -> u32 {
@@ -36,7 +38,8 @@ impl Serialize for Percent {
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = f64::deserialize(deserializer)?;
-        Self::new(value).ok_or_else(|| de::Error::custom(format!("{value} is not a percentage from 0 to 100")))
+        Self::new(value)
+            .ok_or_else(|| de::Error::custom(format!("{value} is not a percentage from 0 to 100")))
     }
 }
 
@@ -68,9 +71,13 @@ impl std::str::FromStr for Span {
             return Err(error());
         }
         while !rest.is_empty() {
-            let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
+            let number_end = rest
+                .find(|c: char| !c.is_ascii_digit() && c != '.')
+                .ok_or_else(error)?;
             let (number, tail) = rest.split_at(number_end);
-            let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let unit_end = tail
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(unit_end);
             let scale: u128 = match unit {
                 "h" => 3_600_000_000_000,
@@ -81,7 +88,9 @@ impl std::str::FromStr for Span {
                 "ns" => 1,
                 _ => return Err(error()),
             };
-            nanos = nanos.checked_add(decimal(number, scale).ok_or_else(error)?).ok_or_else(error)?;
+            nanos = nanos
+                .checked_add(decimal(number, scale).ok_or_else(error)?)
+                .ok_or_else(error)?;
             rest = tail;
         }
         // Protobuf's limit on durations, about 10,000 years.
@@ -97,13 +106,23 @@ impl std::str::FromStr for Span {
 /// `1.5` times a scale, in whole units.
 fn decimal(number: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || whole.len() > 18 || fraction.len() > 18 || fraction.contains('.') {
+    if (whole.is_empty() && fraction.is_empty())
+        || whole.len() > 18
+        || fraction.len() > 18
+        || fraction.contains('.')
+    {
         return None;
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let digits = u32::try_from(fraction.len()).ok()?;
-    let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    whole.checked_mul(scale)?.checked_add(fraction * scale / 10u128.pow(digits))
+    let fraction: u128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    whole
+        .checked_mul(scale)?
+        .checked_add(fraction * scale / 10u128.pow(digits))
 }
 
 impl fmt::Display for Span {
@@ -128,7 +147,9 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -140,7 +161,11 @@ mod tests {
     fn spans() {
         let check = |text: &str, millis: u64, printed: &str| {
             let span: Span = text.parse().unwrap();
-            assert_eq!((span.0, span.to_string().as_str()), (Duration::from_millis(millis), printed), "{text}");
+            assert_eq!(
+                (span.0, span.to_string().as_str()),
+                (Duration::from_millis(millis), printed),
+                "{text}"
+            );
         };
         check("5s", 5_000, "5s");
         check("250ms", 250, "250ms");
@@ -150,7 +175,17 @@ mod tests {
         check("0s", 0, "0s");
         check("0", 0, "0s");
         check(".5s", 500, "500ms");
-        for bad in ["", "5", "s", "5x", "-5s", "5 s", "1..5s", "5s5", "99999999999999999h"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5x",
+            "-5s",
+            "5 s",
+            "1..5s",
+            "5s5",
+            "99999999999999999h",
+        ] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
     }

@@ -27,7 +27,6 @@ mod service_entry;
 mod sidecar;
 mod telemetry;
 mod virtual_service;
-mod virtual_service_order;
 
 pub use authorization_policy::CONDITIONS;
 pub use virtual_service::GRPC_STATUSES;
@@ -79,7 +78,11 @@ pub fn is_mesh_config(manifest: &Manifest) -> bool {
 /// The settings of the mesh, if they can be read.
 pub fn mesh_config(manifest: &Manifest) -> (Option<MeshConfig>, Vec<Finding>) {
     let mut report = Report::new(manifest.object_ref(), manifest.source.clone());
-    let text = manifest.value.pointer("/data/mesh").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let text = manifest
+        .value
+        .pointer("/data/mesh")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
     let config = MeshConfig::parse(text, &mut report);
     (config, report.findings)
 }
@@ -99,7 +102,10 @@ pub(crate) mod testing {
         );
         let (manifests, findings) = crate::kube::yaml::manifests(&text, "f");
         assert_eq!(findings, vec![], "{text}");
-        check(&manifests[0]).iter().map(|finding| format!("{} {}", finding.level, finding.path)).collect()
+        check(&manifests[0])
+            .iter()
+            .map(|finding| format!("{} {}", finding.level, finding.path))
+            .collect()
     }
 
     /// The findings must be these.

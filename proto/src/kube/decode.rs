@@ -32,10 +32,15 @@ pub fn resource<T: Resource>(manifest: &Manifest) -> (Option<Object<T>>, Vec<Fin
     };
     for (key, _) in manifest.value.as_object().into_iter().flatten() {
         if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str()) {
-            report.error(key, format!("{} has no such field; fields belong under spec", T::KIND));
+            report.error(
+                key,
+                format!("{} has no such field; fields belong under spec", T::KIND),
+            );
         }
     }
-    let object = metadata.zip(spec).map(|(metadata, spec)| Object { metadata, spec });
+    let object = metadata
+        .zip(spec)
+        .map(|(metadata, spec)| Object { metadata, spec });
     (object, report.findings)
 }
 

@@ -95,7 +95,10 @@ impl Kind {
     /// From an object's `apiVersion` and `kind`.
     pub fn of(api_version: &str, kind: &str) -> Result<Self, NotOurs> {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-        match Self::ALL.iter().find(|known| known.as_str() == kind && known.group() == group) {
+        match Self::ALL
+            .iter()
+            .find(|known| known.as_str() == kind && known.group() == group)
+        {
             Some(known) if known.row().versions.contains(&version) => Ok(*known),
             Some(known) => Err(NotOurs::Version(*known)),
             None if group.ends_with(".istio.io") => Err(NotOurs::MeshKind),
@@ -106,7 +109,9 @@ impl Kind {
     /// As people type it: `virtualservice`, `virtualservices`, `vs`, `virtualservices.networking.istio.io`.
     pub fn named(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
-        let (name, group) = lower.split_once('.').map_or((lower.as_str(), None), |(name, group)| (name, Some(group)));
+        let (name, group) = lower
+            .split_once('.')
+            .map_or((lower.as_str(), None), |(name, group)| (name, Some(group)));
         Self::ALL.iter().copied().find(|kind| {
             let row = kind.row();
             (kind.lower() == name || row.plural == name || row.short.contains(&name))
@@ -146,7 +151,11 @@ impl Kind {
     /// The preferred one: `networking.istio.io/v1`.
     pub fn api_version(self) -> String {
         let version = self.row().versions.first().copied().unwrap_or_default();
-        if self.group().is_empty() { version.to_owned() } else { format!("{}/{version}", self.group()) }
+        if self.group().is_empty() {
+            version.to_owned()
+        } else {
+            format!("{}/{version}", self.group())
+        }
     }
 
     pub fn is_namespaced(self) -> bool {
@@ -176,14 +185,23 @@ mod tests {
         };
         check("v1", "Service", Ok(Kind::Service));
         check("networking.istio.io/v1alpha3", "Gateway", Ok(Kind::Gateway));
-        check("networking.istio.io/v2", "Gateway", Err(NotOurs::Version(Kind::Gateway)));
+        check(
+            "networking.istio.io/v2",
+            "Gateway",
+            Err(NotOurs::Version(Kind::Gateway)),
+        );
         check("gateway.networking.k8s.io/v1", "Gateway", Err(NotOurs::Foreign));
         check("networking.istio.io/v1", "EnvoyFilter", Err(NotOurs::MeshKind));
     }
 
     #[test]
     fn named() {
-        for text in ["vs", "VirtualService", "virtualservices", "virtualservices.networking.istio.io"] {
+        for text in [
+            "vs",
+            "VirtualService",
+            "virtualservices",
+            "virtualservices.networking.istio.io",
+        ] {
             assert_eq!(Kind::named(text), Some(Kind::VirtualService), "{text}");
         }
         assert_eq!(Kind::named("virtualservices.apps"), None);

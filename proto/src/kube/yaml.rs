@@ -78,7 +78,10 @@ fn split(text: &str) -> Vec<(usize, &str)> {
 
 /// Lines before the first that says something.
 fn leading(document: &str) -> usize {
-    document.lines().take_while(|line| line.trim().is_empty() || line.trim_start().starts_with('#')).count()
+    document
+        .lines()
+        .take_while(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        .count()
 }
 
 #[cfg(test)]
@@ -89,12 +92,24 @@ mod tests {
         let (manifests, findings) = manifests(text, "f.yaml");
         let got: Vec<String> = manifests
             .iter()
-            .map(|manifest| format!("{} {}", manifest.key, manifest.source.as_deref().unwrap_or_default()))
+            .map(|manifest| {
+                format!(
+                    "{} {}",
+                    manifest.key,
+                    manifest.source.as_deref().unwrap_or_default()
+                )
+            })
             .collect();
         assert_eq!(got, names, "{text}");
         let got: Vec<String> = findings
             .iter()
-            .map(|finding| format!("{} {}", finding.code, finding.source.as_deref().unwrap_or_default()))
+            .map(|finding| {
+                format!(
+                    "{} {}",
+                    finding.code,
+                    finding.source.as_deref().unwrap_or_default()
+                )
+            })
             .collect();
         assert_eq!(got, found, "{text}");
     }
@@ -106,11 +121,27 @@ mod tests {
         check("", &[], &[]);
         check("---\n---\n", &[], &[]);
         check(POD, &["default/a f.yaml:1"], &[]);
-        check(&format!("# comment\n\n{POD}---\n{POD}"), &["default/a f.yaml:3", "default/a f.yaml:7"], &[]);
-        check(&format!("--- # one\n{POD}--- # two\n"), &["default/a f.yaml:2"], &[]);
-        check(&format!("{POD}---\na: [\n---\n{POD}"), &["default/a f.yaml:1", "default/a f.yaml:7"], &["GSM0001 f.yaml:5:4"]);
+        check(
+            &format!("# comment\n\n{POD}---\n{POD}"),
+            &["default/a f.yaml:3", "default/a f.yaml:7"],
+            &[],
+        );
+        check(
+            &format!("--- # one\n{POD}--- # two\n"),
+            &["default/a f.yaml:2"],
+            &[],
+        );
+        check(
+            &format!("{POD}---\na: [\n---\n{POD}"),
+            &["default/a f.yaml:1", "default/a f.yaml:7"],
+            &["GSM0001 f.yaml:5:4"],
+        );
         check("text", &[], &["GSM0001 f.yaml:1"]);
-        check(r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"j","namespace":"n"}}"#, &["n/j f.yaml:1"], &[]);
+        check(
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"j","namespace":"n"}}"#,
+            &["n/j f.yaml:1"],
+            &[],
+        );
     }
 
     #[test]

@@ -20,8 +20,14 @@ enum Value {
 
 /// Kinds that have a pod, or a template of one (where the annotation belongs into the template).
 const POD: &[Kind] = &[Kind::Pod];
-const WORKLOADS: [Kind; 6] =
-    [Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::CronJob];
+const WORKLOADS: [Kind; 6] = [
+    Kind::Deployment,
+    Kind::ReplicaSet,
+    Kind::StatefulSet,
+    Kind::DaemonSet,
+    Kind::Job,
+    Kind::CronJob,
+];
 
 /// Name, the kinds it has an effect on, its value.
 const KNOWN: &[(&str, &[Kind], Value)] = &[
@@ -35,24 +41,50 @@ const KNOWN: &[(&str, &[Kind], Value)] = &[
     (annotation::EXCLUDE_OUTBOUND_RANGES, POD, Value::Ranges),
     (annotation::INCLUDE_OUTBOUND_RANGES, POD, Value::Ranges),
     (annotation::EXCLUDE_INTERFACES, POD, Value::Any),
+    (annotation::PROXY_CPU, POD, Value::Any),
+    (annotation::PROXY_MEMORY, POD, Value::Any),
+    (annotation::PROXY_CPU_LIMIT, POD, Value::Any),
+    (annotation::PROXY_MEMORY_LIMIT, POD, Value::Any),
+    (annotation::LOG_LEVEL, POD, Value::Any),
     ("networking.istio.io/exportTo", &[Kind::Service], Value::Any),
-    ("networking.istio.io/traffic-distribution", &[Kind::Service, Kind::ServiceEntry, Kind::Namespace], Value::Any),
-    ("alpha.istio.io/canonical-serviceaccounts", &[Kind::Service], Value::Any),
-    ("alpha.istio.io/kubernetes-serviceaccounts", &[Kind::Service], Value::Any),
+    (
+        "networking.istio.io/traffic-distribution",
+        &[Kind::Service, Kind::ServiceEntry, Kind::Namespace],
+        Value::Any,
+    ),
+    (
+        "alpha.istio.io/canonical-serviceaccounts",
+        &[Kind::Service],
+        Value::Any,
+    ),
+    (
+        "alpha.istio.io/kubernetes-serviceaccounts",
+        &[Kind::Service],
+        Value::Any,
+    ),
     ("install.operator.istio.io/owner-name", &[], Value::Any),
 ];
 
 pub fn check(manifest: &Manifest) -> Vec<Finding> {
     let mut report = Report::new(manifest.object_ref(), manifest.source.clone());
     for (name, value) in manifest.annotations() {
-        one(manifest.kind, name, value, &format!("metadata.annotations[{name}]"), &mut report);
+        one(
+            manifest.kind,
+            name,
+            value,
+            &format!("metadata.annotations[{name}]"),
+            &mut report,
+        );
     }
     let template = match manifest.kind {
         Kind::CronJob => "/spec/jobTemplate/spec/template/metadata/annotations",
         _ => "/spec/template/metadata/annotations",
     };
     if WORKLOADS.contains(&manifest.kind) {
-        let annotations = manifest.value.pointer(template).and_then(serde_json::Value::as_object);
+        let annotations = manifest
+            .value
+            .pointer(template)
+            .and_then(serde_json::Value::as_object);
         let base = template[1..].replace('/', ".");
         for (name, value) in annotations.into_iter().flatten() {
             if let Some(value) = value.as_str() {
@@ -70,12 +102,20 @@ fn one(kind: Kind, name: &str, value: &str, path: &str, report: &mut Report) {
         return;
     }
     let Some((_, kinds, form)) = KNOWN.iter().find(|(known, _, _)| *known == name) else {
-        report.add(finding::UNKNOWN_ANNOTATION, path, format!("{name} means nothing to this mesh; it has no effect"));
+        report.add(
+            finding::UNKNOWN_ANNOTATION,
+            path,
+            format!("{name} means nothing to this mesh; it has no effect"),
+        );
         return;
     };
     if !kinds.is_empty() && !kinds.contains(&kind) {
         let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-        let hint = if WORKLOADS.contains(&kind) && *kinds == POD { "; put it under spec.template.metadata" } else { "" };
+        let hint = if WORKLOADS.contains(&kind) && *kinds == POD {
+            "; put it under spec.template.metadata"
+        } else {
+            ""
+        };
         report.add(
             finding::MISPLACED_ANNOTATION,
             path,
@@ -92,7 +132,9 @@ fn problem(form: &Value, value: &str) -> Option<String> {
     let list = || value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     match form {
         Value::Any => None,
-        Value::Bool => (!matches!(value, "true" | "false")).then(|| "must be \"true\" or \"false\"".to_owned()),
+        Value::Bool => {
+            (!matches!(value, "true" | "false")).then(|| "must be \"true\" or \"false\"".to_owned())
+        }
         Value::Ports if value == "*" => None,
         Value::Ports => list()
             .find(|entry| !entry.parse::<u16>().is_ok_and(|port| port > 0))
@@ -120,29 +162,56 @@ mod tests {
         ))
         .unwrap();
         let manifest = Manifest::read(value, None).unwrap();
-        let found: Vec<String> =
-            super::check(&manifest).iter().map(|finding| format!("{} {}", finding.code, finding.path)).collect();
+        let found: Vec<String> = super::check(&manifest)
+            .iter()
+            .map(|finding| format!("{} {}", finding.code, finding.path))
+            .collect();
         assert_eq!(found, expect);
     }
 
     #[test]
     fn annotations() {
-        check("Pod", "{sidecar.istio.io/inject: 'true', example.com/x: y}", "{}", &[]);
-        check("Pod", "{sidecar.istio.io/inject: 'yes'}", "{}", &["IST0125 metadata.annotations[sidecar.istio.io/inject]"]);
-        check("Pod", "{sidecar.istio.io/injekt: 'true'}", "{}", &[
-            "IST0108 metadata.annotations[sidecar.istio.io/injekt]",
-        ]);
-        check("Service", "{sidecar.istio.io/inject: 'true'}", "{}", &[
-            "IST0107 metadata.annotations[sidecar.istio.io/inject]",
-        ]);
-        check("Deployment", "{sidecar.istio.io/inject: 'true'}", "{sidecar.istio.io/inject: 'false'}", &[
-            "IST0107 metadata.annotations[sidecar.istio.io/inject]",
-        ]);
-        check("Pod", "{traffic.sidecar.istio.io/excludeOutboundPorts: '80, x'}", "{}", &[
-            "IST0125 metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]",
-        ]);
-        check("Pod", "{proxy.istio.io/config: 'concurrency: x'}", "{}", &[
-            "IST0125 metadata.annotations[proxy.istio.io/config]",
-        ]);
+        check(
+            "Pod",
+            "{sidecar.istio.io/inject: 'true', example.com/x: y}",
+            "{}",
+            &[],
+        );
+        check(
+            "Pod",
+            "{sidecar.istio.io/inject: 'yes'}",
+            "{}",
+            &["IST0125 metadata.annotations[sidecar.istio.io/inject]"],
+        );
+        check(
+            "Pod",
+            "{sidecar.istio.io/injekt: 'true'}",
+            "{}",
+            &["IST0108 metadata.annotations[sidecar.istio.io/injekt]"],
+        );
+        check(
+            "Service",
+            "{sidecar.istio.io/inject: 'true'}",
+            "{}",
+            &["IST0107 metadata.annotations[sidecar.istio.io/inject]"],
+        );
+        check(
+            "Deployment",
+            "{sidecar.istio.io/inject: 'true'}",
+            "{sidecar.istio.io/inject: 'false'}",
+            &["IST0107 metadata.annotations[sidecar.istio.io/inject]"],
+        );
+        check(
+            "Pod",
+            "{traffic.sidecar.istio.io/excludeOutboundPorts: '80, x'}",
+            "{}",
+            &["IST0125 metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]"],
+        );
+        check(
+            "Pod",
+            "{proxy.istio.io/config: 'concurrency: x'}",
+            "{}",
+            &["IST0125 metadata.annotations[proxy.istio.io/config]"],
+        );
     }
 }

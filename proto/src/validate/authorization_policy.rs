@@ -43,7 +43,10 @@ impl Validate for AuthorizationPolicy {
             _ => {}
         }
         if self.action == Action::Deny && self.rules.is_empty() {
-            report.warn("spec.rules", "DENY without rules denies nothing; write rules: [{}] to deny everything");
+            report.warn(
+                "spec.rules",
+                "DENY without rules denies nothing; write rules: [{}] to deny everything",
+            );
         }
         for (i, rule) in self.rules.iter().enumerate() {
             let at = format!("spec.rules[{i}]");
@@ -84,7 +87,10 @@ fn check_source(source: &Source, at: &str, report: &mut Report) {
     for (name, list) in texts {
         not_empty(list, &format!("{at}.{name}"), report);
     }
-    for (name, list) in [("principals", &source.principals), ("notPrincipals", &source.not_principals)] {
+    for (name, list) in [
+        ("principals", &source.principals),
+        ("notPrincipals", &source.not_principals),
+    ] {
         for (i, principal) in list.iter().enumerate() {
             if principal.starts_with("spiffe://") {
                 report.error(
@@ -94,10 +100,16 @@ fn check_source(source: &Source, at: &str, report: &mut Report) {
             }
         }
     }
-    for (name, list) in [("serviceAccounts", &source.service_accounts), ("notServiceAccounts", &source.not_service_accounts)] {
+    for (name, list) in [
+        ("serviceAccounts", &source.service_accounts),
+        ("notServiceAccounts", &source.not_service_accounts),
+    ] {
         for (i, account) in list.iter().enumerate() {
             if account.contains('*') || account.matches('/').count() > 1 {
-                report.error(format!("{at}.{name}[{i}]"), "must be account or namespace/account, without wildcards");
+                report.error(
+                    format!("{at}.{name}[{i}]"),
+                    "must be account or namespace/account, without wildcards",
+                );
             }
         }
     }
@@ -137,14 +149,23 @@ fn check_operation(operation: &Operation, at: &str, report: &mut Report) {
     for (name, list) in [("ports", &operation.ports), ("notPorts", &operation.not_ports)] {
         for (i, port) in list.iter().enumerate() {
             if !port.parse::<u16>().is_ok_and(|port| port > 0) {
-                report.error(format!("{at}.{name}[{i}]"), format!("{port:?} is not a port (1 to 65535)"));
+                report.error(
+                    format!("{at}.{name}[{i}]"),
+                    format!("{port:?} is not a port (1 to 65535)"),
+                );
             }
         }
     }
-    for (name, list) in [("methods", &operation.methods), ("notMethods", &operation.not_methods)] {
+    for (name, list) in [
+        ("methods", &operation.methods),
+        ("notMethods", &operation.not_methods),
+    ] {
         for (i, method) in list.iter().enumerate() {
             if method.bytes().any(|b| b.is_ascii_lowercase()) {
-                report.warn(format!("{at}.{name}[{i}]"), format!("{method:?}: methods are case-sensitive and usually upper case"));
+                report.warn(
+                    format!("{at}.{name}[{i}]"),
+                    format!("{method:?}: methods are case-sensitive and usually upper case"),
+                );
             }
         }
     }
@@ -188,14 +209,20 @@ fn check_condition(condition: &Condition, at: &str, report: &mut Report) {
         let text = if key.starts_with("experimental.") {
             format!("{key:?}: experimental attributes are not supported")
         } else {
-            format!("{key:?} is not an attribute; known are {}", CONDITIONS.join(", ").replace('[', "[…]"))
+            format!(
+                "{key:?} is not an attribute; known are {}",
+                CONDITIONS.join(", ").replace('[', "[…]")
+            )
         };
         report.error(format!("{at}.key"), text);
     }
     if condition.values.is_empty() && condition.not_values.is_empty() {
         report.error(at, "needs values or notValues");
     }
-    for (name, list) in [("values", &condition.values), ("notValues", &condition.not_values)] {
+    for (name, list) in [
+        ("values", &condition.values),
+        ("notValues", &condition.not_values),
+    ] {
         for (i, value) in list.iter().enumerate() {
             let path = format!("{at}.{name}[{i}]");
             match key {
@@ -232,29 +259,46 @@ mod tests {
         check("action: CUSTOM\nprovider: {name: a}", &["Error spec.action"]);
         check("rules: [{}]", &[]);
         check("rules: [{from: [{}]}]", &["Error spec.rules[0].from[0].source"]);
-        check("rules: [{to: [{operation: {}}]}]", &["Error spec.rules[0].to[0].operation"]);
-        check("rules: [{from: [{source: {principals: ['spiffe://cluster.local/ns/a/sa/b']}}]}]", &[
-            "Error spec.rules[0].from[0].source.principals[0]",
-        ]);
-        check("rules: [{to: [{operation: {notPath: ['/a']}}]}]", &[
-            "Error spec.rules[0].to[0].operation.notPath",
-            "Error spec.rules[0].to[0].operation",
-        ]);
-        check("rules: [{to: [{operation: {ports: ['http'], methods: [get]}}]}]", &[
-            "Error spec.rules[0].to[0].operation.ports[0]",
-            "Warning spec.rules[0].to[0].operation.methods[0]",
-        ]);
-        check("rules: [{to: [{operation: {paths: ['/a/{*}/b/{**}', '/a{*}', '/{**}/{*}']}}]}]", &[
-            "Error spec.rules[0].to[0].operation.paths[1]",
-            "Error spec.rules[0].to[0].operation.paths[2]",
-        ]);
-        check("rules: [{when: [{key: 'request.headers[x]', values: [a]}, {key: source.ip, values: [b]}]}]", &[
-            "Error spec.rules[0].when[1].values[0]",
-        ]);
-        check("rules: [{when: [{key: request.header, values: [a]}, {key: 'request.headers[]'}]}]", &[
-            "Error spec.rules[0].when[0].key",
-            "Error spec.rules[0].when[1].key",
-            "Error spec.rules[0].when[1]",
-        ]);
+        check(
+            "rules: [{to: [{operation: {}}]}]",
+            &["Error spec.rules[0].to[0].operation"],
+        );
+        check(
+            "rules: [{from: [{source: {principals: ['spiffe://cluster.local/ns/a/sa/b']}}]}]",
+            &["Error spec.rules[0].from[0].source.principals[0]"],
+        );
+        check(
+            "rules: [{to: [{operation: {notPath: ['/a']}}]}]",
+            &[
+                "Error spec.rules[0].to[0].operation.notPath",
+                "Error spec.rules[0].to[0].operation",
+            ],
+        );
+        check(
+            "rules: [{to: [{operation: {ports: ['http'], methods: [get]}}]}]",
+            &[
+                "Error spec.rules[0].to[0].operation.ports[0]",
+                "Warning spec.rules[0].to[0].operation.methods[0]",
+            ],
+        );
+        check(
+            "rules: [{to: [{operation: {paths: ['/a/{*}/b/{**}', '/a{*}', '/{**}/{*}']}}]}]",
+            &[
+                "Error spec.rules[0].to[0].operation.paths[1]",
+                "Error spec.rules[0].to[0].operation.paths[2]",
+            ],
+        );
+        check(
+            "rules: [{when: [{key: 'request.headers[x]', values: [a]}, {key: source.ip, values: [b]}]}]",
+            &["Error spec.rules[0].when[1].values[0]"],
+        );
+        check(
+            "rules: [{when: [{key: request.header, values: [a]}, {key: 'request.headers[]'}]}]",
+            &[
+                "Error spec.rules[0].when[0].key",
+                "Error spec.rules[0].when[1].key",
+                "Error spec.rules[0].when[1]",
+            ],
+        );
     }
 }

@@ -6,8 +6,8 @@ use crate::{
     kube::{
         Object,
         networking::{
-            ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer, LocalityBalancer,
-            OutlierDetection, TrafficPolicy,
+            ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer,
+            LocalityBalancer, OutlierDetection, TrafficPolicy,
         },
     },
 };
@@ -21,7 +21,11 @@ impl Validate for DestinationRule {
         }
         field::export_to(&self.export_to, "spec.exportTo", report);
         if let Some(selector) = &self.workload_selector {
-            field::labels(&selector.match_labels, "spec.workloadSelector.matchLabels", report);
+            field::labels(
+                &selector.match_labels,
+                "spec.workloadSelector.matchLabels",
+                report,
+            );
         }
         if let Some(policy) = &self.traffic_policy {
             traffic_policy(policy, "spec.trafficPolicy", report);
@@ -29,10 +33,16 @@ impl Validate for DestinationRule {
         for (i, subset) in self.subsets.iter().enumerate() {
             let at = format!("spec.subsets[{i}]");
             if subset.name.is_empty() || subset.name.len() > 63 || subset.name.contains(['|', ' ', '/']) {
-                report.error(format!("{at}.name"), format!("{:?} is not a subset's name", subset.name));
+                report.error(
+                    format!("{at}.name"),
+                    format!("{:?} is not a subset's name", subset.name),
+                );
             }
             if self.subsets[..i].iter().any(|other| other.name == subset.name) {
-                report.error(format!("{at}.name"), format!("subset {:?} is there twice", subset.name));
+                report.error(
+                    format!("{at}.name"),
+                    format!("subset {:?} is there twice", subset.name),
+                );
             }
             field::labels(&subset.labels, &format!("{at}.labels"), report);
             if let Some(policy) = &subset.traffic_policy {
@@ -45,10 +55,16 @@ impl Validate for DestinationRule {
 fn traffic_policy(policy: &TrafficPolicy, at: &str, report: &mut Report) {
     port_policy(policy, at, report);
     if policy.tunnel.is_some() {
-        report.refuse_unsupported(format!("{at}.tunnel"), "tunnelling is not supported by this mesh yet");
+        report.refuse_unsupported(
+            format!("{at}.tunnel"),
+            "tunnelling is not supported by this mesh yet",
+        );
     }
     if policy.retry_budget.is_some() {
-        report.unsupported(format!("{at}.retryBudget"), "has no effect; connectionPool.http.maxRetries bounds retries");
+        report.unsupported(
+            format!("{at}.retryBudget"),
+            "has no effect; connectionPool.http.maxRetries bounds retries",
+        );
     }
     for (i, entry) in policy.port_level_settings.iter().enumerate() {
         let at = format!("{at}.portLevelSettings[{i}]");
@@ -56,9 +72,14 @@ fn traffic_policy(policy: &TrafficPolicy, at: &str, report: &mut Report) {
             None => report.error(format!("{at}.port"), "must say which port"),
             Some(port) => {
                 field::port(port.number, &format!("{at}.port.number"), report);
-                let twice = policy.port_level_settings[..i].iter().any(|other| other.port == entry.port);
+                let twice = policy.port_level_settings[..i]
+                    .iter()
+                    .any(|other| other.port == entry.port);
                 if twice {
-                    report.error(format!("{at}.port.number"), format!("port {} is there twice", port.number));
+                    report.error(
+                        format!("{at}.port.number"),
+                        format!("port {} is there twice", port.number),
+                    );
                 }
             }
         }
@@ -83,7 +104,10 @@ fn port_policy(policy: &TrafficPolicy, at: &str, report: &mut Report) {
 
 fn load_balancer(balancer: &LoadBalancer, at: &str, report: &mut Report) {
     field::at_most_one(
-        &[("simple", balancer.simple.is_some()), ("consistentHash", balancer.consistent_hash.is_some())],
+        &[
+            ("simple", balancer.simple.is_some()),
+            ("consistentHash", balancer.consistent_hash.is_some()),
+        ],
         at,
         report,
     );
@@ -98,7 +122,10 @@ fn load_balancer(balancer: &LoadBalancer, at: &str, report: &mut Report) {
             report.error(format!("{at}.warmup.duration"), "must be given");
         }
         if warmup.minimum_percent.is_some() || warmup.aggression.is_some() {
-            report.unsupported(format!("{at}.warmup"), "minimumPercent and aggression have no effect; only duration has");
+            report.unsupported(
+                format!("{at}.warmup"),
+                "minimumPercent and aggression have no effect; only duration has",
+            );
         }
     }
 }
@@ -112,9 +139,19 @@ fn consistent_hash(hash: &ConsistentHash, at: &str, report: &mut Report) {
     ];
     field::at_most_one(&keys, at, report);
     if !keys.iter().any(|(_, said)| *said) {
-        report.error(at, "must say what to hash: httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName");
+        report.error(
+            at,
+            "must say what to hash: httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName",
+        );
     }
-    field::at_most_one(&[("ringHash", hash.ring_hash.is_some()), ("maglev", hash.maglev.is_some())], at, report);
+    field::at_most_one(
+        &[
+            ("ringHash", hash.ring_hash.is_some()),
+            ("maglev", hash.maglev.is_some()),
+        ],
+        at,
+        report,
+    );
     if let Some(name) = &hash.http_header_name {
         field::header_name(name, &format!("{at}.httpHeaderName"), false, report);
     }
@@ -126,14 +163,27 @@ fn consistent_hash(hash: &ConsistentHash, at: &str, report: &mut Report) {
             report.unsupported(format!("{at}.httpCookie.attributes"), "have no effect");
         }
     }
-    let ring = hash.ring_hash.as_ref().and_then(|ring| ring.minimum_ring_size).or(hash.minimum_ring_size);
+    let ring = hash
+        .ring_hash
+        .as_ref()
+        .and_then(|ring| ring.minimum_ring_size)
+        .or(hash.minimum_ring_size);
     if ring.is_some_and(|size| size > 8 << 20) {
-        report.error(format!("{at}.ringHash.minimumRingSize"), "a ring may have 8388608 entries");
+        report.error(
+            format!("{at}.ringHash.minimumRingSize"),
+            "a ring may have 8388608 entries",
+        );
     }
     if let Some(size) = hash.maglev.as_ref().and_then(|maglev| maglev.table_size) {
-        let prime = size > 1 && (2..).take_while(|factor| factor * factor <= size).all(|factor| size % factor != 0);
+        let prime = size > 1
+            && (2..)
+                .take_while(|factor| factor * factor <= size)
+                .all(|factor| size % factor != 0);
         if size > 5_000_011 || !prime {
-            report.error(format!("{at}.maglev.tableSize"), "must be a prime number up to 5000011");
+            report.error(
+                format!("{at}.maglev.tableSize"),
+                "must be a prime number up to 5000011",
+            );
         }
     }
 }
@@ -150,7 +200,10 @@ fn locality_balancer(locality: &LocalityBalancer, at: &str, report: &mut Report)
     for (i, entry) in locality.distribute.iter().enumerate() {
         let sum: u64 = entry.to.values().copied().map(u64::from).sum();
         if sum != 100 {
-            report.error(format!("{at}.distribute[{i}].to"), format!("the weights add up to {sum}; they must add up to 100"));
+            report.error(
+                format!("{at}.distribute[{i}].to"),
+                format!("the weights add up to {sum}; they must add up to 100"),
+            );
         }
     }
     for (i, entry) in locality.failover.iter().enumerate() {
@@ -158,7 +211,10 @@ fn locality_balancer(locality: &LocalityBalancer, at: &str, report: &mut Report)
             report.error(format!("{at}.failover[{i}]"), "leads from a region to itself");
         }
         if entry.from.contains(['/', '*']) || entry.to.contains(['/', '*']) {
-            report.error(format!("{at}.failover[{i}]"), "takes regions only, without zones or wildcards");
+            report.error(
+                format!("{at}.failover[{i}]"),
+                "takes regions only, without zones or wildcards",
+            );
         }
     }
 }
@@ -168,12 +224,34 @@ fn connection_pool(pool: &ConnectionPool, at: &str, report: &mut Report) {
         report.error(at, "must say tcp or http");
     }
     let counts = [
-        ("tcp.maxConnections", pool.tcp.as_ref().and_then(|tcp| tcp.max_connections)),
-        ("http.http1MaxPendingRequests", pool.http.as_ref().and_then(|http| http.http1_max_pending_requests)),
-        ("http.http2MaxRequests", pool.http.as_ref().and_then(|http| http.http2_max_requests)),
-        ("http.maxRequestsPerConnection", pool.http.as_ref().and_then(|http| http.max_requests_per_connection)),
-        ("http.maxRetries", pool.http.as_ref().and_then(|http| http.max_retries)),
-        ("http.maxConcurrentStreams", pool.http.as_ref().and_then(|http| http.max_concurrent_streams)),
+        (
+            "tcp.maxConnections",
+            pool.tcp.as_ref().and_then(|tcp| tcp.max_connections),
+        ),
+        (
+            "http.http1MaxPendingRequests",
+            pool.http
+                .as_ref()
+                .and_then(|http| http.http1_max_pending_requests),
+        ),
+        (
+            "http.http2MaxRequests",
+            pool.http.as_ref().and_then(|http| http.http2_max_requests),
+        ),
+        (
+            "http.maxRequestsPerConnection",
+            pool.http
+                .as_ref()
+                .and_then(|http| http.max_requests_per_connection),
+        ),
+        (
+            "http.maxRetries",
+            pool.http.as_ref().and_then(|http| http.max_retries),
+        ),
+        (
+            "http.maxConcurrentStreams",
+            pool.http.as_ref().and_then(|http| http.max_concurrent_streams),
+        ),
     ];
     for (name, count) in counts {
         if count.is_some_and(|count| !(0..=i64::from(i32::MAX)).contains(&count)) {
@@ -182,22 +260,35 @@ fn connection_pool(pool: &ConnectionPool, at: &str, report: &mut Report) {
     }
     if let Some(tcp) = &pool.tcp {
         field::positive(tcp.connect_timeout, &format!("{at}.tcp.connectTimeout"), report);
-        field::positive(tcp.max_connection_duration, &format!("{at}.tcp.maxConnectionDuration"), report);
+        field::positive(
+            tcp.max_connection_duration,
+            &format!("{at}.tcp.maxConnectionDuration"),
+            report,
+        );
     }
 }
 
 fn outlier_detection(outliers: &OutlierDetection, at: &str, report: &mut Report) {
     field::positive(outliers.interval, &format!("{at}.interval"), report);
-    field::positive(outliers.base_ejection_time, &format!("{at}.baseEjectionTime"), report);
-    let percents =
-        [("maxEjectionPercent", outliers.max_ejection_percent), ("minHealthPercent", outliers.min_health_percent)];
+    field::positive(
+        outliers.base_ejection_time,
+        &format!("{at}.baseEjectionTime"),
+        report,
+    );
+    let percents = [
+        ("maxEjectionPercent", outliers.max_ejection_percent),
+        ("minHealthPercent", outliers.min_health_percent),
+    ];
     for (name, percent) in percents {
         if percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
             report.error(format!("{at}.{name}"), "must be from 0 to 100");
         }
     }
     if outliers.consecutive_errors.is_some() {
-        report.warn(format!("{at}.consecutiveErrors"), "is deprecated; use consecutive5xxErrors");
+        report.warn(
+            format!("{at}.consecutiveErrors"),
+            "is deprecated; use consecutive5xxErrors",
+        );
     }
     if outliers.consecutive_local_origin_failures.is_some() && !outliers.split_external_local_origin_errors {
         report.error(
@@ -212,23 +303,37 @@ fn client_tls(tls: &ClientTls, at: &str, report: &mut Report) {
     match tls.mode {
         ClientTlsMode::Mutual if !tls.credential_name.is_empty() => {
             if files || !tls.ca_certificates.is_empty() {
-                report.error(at, "credentialName cannot stand beside clientCertificate, privateKey or caCertificates");
+                report.error(
+                    at,
+                    "credentialName cannot stand beside clientCertificate, privateKey or caCertificates",
+                );
             }
         }
         ClientTlsMode::Mutual => {
             if tls.client_certificate.is_empty() {
-                report.error(format!("{at}.clientCertificate"), "MUTUAL needs it, or credentialName");
+                report.error(
+                    format!("{at}.clientCertificate"),
+                    "MUTUAL needs it, or credentialName",
+                );
             }
             if tls.private_key.is_empty() {
                 report.error(format!("{at}.privateKey"), "MUTUAL needs it, or credentialName");
             }
         }
         ClientTlsMode::IstioMutual | ClientTlsMode::Disable if files || !tls.ca_certificates.is_empty() => {
-            report.error(at, format!("{} uses no certificates of yours; remove them, or use MUTUAL", tls.mode.as_str()));
+            report.error(
+                at,
+                format!(
+                    "{} uses no certificates of yours; remove them, or use MUTUAL",
+                    tls.mode.as_str()
+                ),
+            );
         }
         ClientTlsMode::IstioMutual | ClientTlsMode::Disable | ClientTlsMode::Simple => {}
     }
-    if tls.insecure_skip_verify == Some(true) && (!tls.ca_certificates.is_empty() || !tls.subject_alt_names.is_empty()) {
+    if tls.insecure_skip_verify == Some(true)
+        && (!tls.ca_certificates.is_empty() || !tls.subject_alt_names.is_empty())
+    {
         report.error(
             format!("{at}.insecureSkipVerify"),
             "cannot stand beside caCertificates or subjectAltNames, which it would ignore",
@@ -251,17 +356,29 @@ mod tests {
     fn rules() {
         check("host: reviews\nsubsets: [{name: v1, labels: {version: v1}}]", &[]);
         check("subsets: []", &["Error spec.host"]);
-        check("host: a\nsubsets: [{name: v1}, {name: v1}]", &["Error spec.subsets[1].name"]);
-        check("host: a\nsubsets: [{name: v1, labels: {version: 'v*'}}]", &["Error spec.subsets[0].labels.version"]);
-        check("host: a\ntrafficPolicy: {loadBalancer: {simple: FASTEST}}", &["Error spec.trafficPolicy.loadBalancer.simple"]);
+        check(
+            "host: a\nsubsets: [{name: v1}, {name: v1}]",
+            &["Error spec.subsets[1].name"],
+        );
+        check(
+            "host: a\nsubsets: [{name: v1, labels: {version: 'v*'}}]",
+            &["Error spec.subsets[0].labels.version"],
+        );
+        check(
+            "host: a\ntrafficPolicy: {loadBalancer: {simple: FASTEST}}",
+            &["Error spec.trafficPolicy.loadBalancer.simple"],
+        );
         check(
             "host: a\ntrafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}}",
             &["Error spec.trafficPolicy.loadBalancer"],
         );
-        check("host: a\ntrafficPolicy: {tls: {mode: MUTUAL}}", &[
-            "Error spec.trafficPolicy.tls.clientCertificate",
-            "Error spec.trafficPolicy.tls.privateKey",
-        ]);
+        check(
+            "host: a\ntrafficPolicy: {tls: {mode: MUTUAL}}",
+            &[
+                "Error spec.trafficPolicy.tls.clientCertificate",
+                "Error spec.trafficPolicy.tls.privateKey",
+            ],
+        );
         check(
             "host: a\ntrafficPolicy: {portLevelSettings: [{port: {number: 0}, connectionPool: {tcp: {maxConnections: -1}}}]}",
             &[
@@ -269,11 +386,13 @@ mod tests {
                 "Error spec.trafficPolicy.portLevelSettings[0].connectionPool.tcp.maxConnections",
             ],
         );
-        check("host: a\ntrafficPolicy: {outlierDetection: {interval: 0s}}", &[
-            "Error spec.trafficPolicy.outlierDetection.interval",
-        ]);
-        check("host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 10}}}}", &[
-            "Error spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize",
-        ]);
+        check(
+            "host: a\ntrafficPolicy: {outlierDetection: {interval: 0s}}",
+            &["Error spec.trafficPolicy.outlierDetection.interval"],
+        );
+        check(
+            "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 10}}}}",
+            &["Error spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize"],
+        );
     }
 }

@@ -39,12 +39,15 @@ fn host_problem(text: &str, wildcard: bool) -> Option<&'static str> {
     }
     let good = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     let labels = name.strip_suffix('.').unwrap_or(name);
-    (!labels.split('.').all(good)).then_some("labels have 1 to 63 of letters, digits, '-' and '_', and dots between them")
+    (!labels.split('.').all(good))
+        .then_some("labels have 1 to 63 of letters, digits, '-' and '_', and dots between them")
 }
 
 /// 1 to 65535.
@@ -57,14 +60,23 @@ pub fn port(number: u32, path: &str, report: &mut Report) {
 /// RE2 syntax.
 pub fn regex(text: &str, path: &str, report: &mut Report) {
     if text.len() > 1024 {
-        report.error(path, format!("the regular expression has {} characters; 1024 are allowed", text.len()));
+        report.error(
+            path,
+            format!(
+                "the regular expression has {} characters; 1024 are allowed",
+                text.len()
+            ),
+        );
     } else if let Err(error) = regex::Regex::new(text) {
         // The error's last line says what is wrong, the others draw it.
         let problem = error.to_string();
         let problem = problem.lines().last().unwrap_or_default().trim().to_owned();
         report.add(
             // Istio warns here and refuses elsewhere; we refuse.
-            finding::Code { level: finding::Level::Error, ..finding::INVALID_REGEXP },
+            finding::Code {
+                level: finding::Level::Error,
+                ..finding::INVALID_REGEXP
+            },
             path,
             format!("{text:?} is not a regular expression (RE2 syntax): {problem}"),
         );
@@ -80,7 +92,11 @@ pub fn positive(span: Option<Span>, path: &str, report: &mut Report) {
 
 /// A field's name in HTTP (RFC 9110 §5.1: a token). Pseudo-headers only where `pseudo` allows.
 pub fn header_name(text: &str, path: &str, pseudo: bool, report: &mut Report) {
-    let name = if pseudo { text.strip_prefix(':').unwrap_or(text) } else { text };
+    let name = if pseudo {
+        text.strip_prefix(':').unwrap_or(text)
+    } else {
+        text
+    };
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
         report.error(path, format!("{text:?} is not a header's name"));
@@ -93,12 +109,17 @@ pub fn labels(labels: &BTreeMap<String, String>, path: &str, report: &mut Report
         let name = key.rsplit_once('/').map_or(key.as_str(), |(_, name)| name);
         let good = |text: &str| {
             text.len() <= 63
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
                 && text.bytes().next().is_none_or(|b| b.is_ascii_alphanumeric())
                 && text.bytes().last().is_none_or(|b| b.is_ascii_alphanumeric())
         };
         if name.is_empty() || !good(name) {
-            report.error(format!("{path}.{key}"), format!("{key:?} is not a label's name; wildcards are not possible"));
+            report.error(
+                format!("{path}.{key}"),
+                format!("{key:?} is not a label's name; wildcards are not possible"),
+            );
         }
         if !good(value) {
             report.error(
@@ -128,7 +149,9 @@ pub fn export_to(list: &[String], path: &str, report: &mut Report) {
 /// RFC 1123 label.
 pub fn namespace_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -136,18 +159,27 @@ pub fn namespace_name(text: &str) -> bool {
 /// An address or a range of addresses.
 pub fn address_range(text: &str, path: &str, report: &mut Report) {
     if parse_range(text).is_none() {
-        report.error(path, format!("{text:?} is neither an address nor a range such as 10.0.0.0/8"));
+        report.error(
+            path,
+            format!("{text:?} is neither an address nor a range such as 10.0.0.0/8"),
+        );
     }
 }
 
 /// `10.0.0.0/8`, or one address.
 pub fn parse_range(text: &str) -> Option<ipnet::IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(ipnet::IpNet::from))
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(ipnet::IpNet::from))
 }
 
 /// Field and value if both are said: at most one of a group may be.
 pub fn at_most_one(fields: &[(&str, bool)], path: &str, report: &mut Report) {
-    let said: Vec<&str> = fields.iter().filter(|(_, said)| *said).map(|(name, _)| *name).collect();
+    let said: Vec<&str> = fields
+        .iter()
+        .filter(|(_, said)| *said)
+        .map(|(name, _)| *name)
+        .collect();
     if said.len() > 1 {
         report.error(path, format!("only one of {} can be set", said.join(", ")));
     }
@@ -159,10 +191,20 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for good in ["a", "a.b", "*", "*.a", "a_b.c", "reviews.default.svc.cluster.local.", "xn--nxasmq6b"] {
+        for good in [
+            "a",
+            "a.b",
+            "*",
+            "*.a",
+            "a_b.c",
+            "reviews.default.svc.cluster.local.",
+            "xn--nxasmq6b",
+        ] {
             assert_eq!(host_problem(good, true), None, "{good}");
         }
-        for bad in ["", "*a", "a.*", "*.*.a", "-a", "a-.b", "a..b", "a/b", "a b", "a:80"] {
+        for bad in [
+            "", "*a", "a.*", "*.*.a", "-a", "a-.b", "a..b", "a/b", "a b", "a:80",
+        ] {
             assert!(host_problem(bad, true).is_some(), "{bad}");
         }
         assert!(host_problem("*.a", false).is_some());
@@ -170,8 +212,14 @@ mod tests {
 
     #[test]
     fn ranges() {
-        assert_eq!(parse_range("10.0.0.1").map(|range| range.to_string()), Some("10.0.0.1/32".into()));
-        assert_eq!(parse_range("fd00::/8").map(|range| range.to_string()), Some("fd00::/8".into()));
+        assert_eq!(
+            parse_range("10.0.0.1").map(|range| range.to_string()),
+            Some("10.0.0.1/32".into())
+        );
+        assert_eq!(
+            parse_range("fd00::/8").map(|range| range.to_string()),
+            Some("fd00::/8".into())
+        );
         assert_eq!(parse_range("10.0.0"), None);
     }
 }

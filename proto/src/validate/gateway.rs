@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// What a server's port may speak.
-const PROTOCOLS: [&str; 9] = ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "REDIS"];
+const PROTOCOLS: [&str; 9] = [
+    "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "REDIS",
+];
 
 impl Validate for Gateway {
     fn validate(&self, _: &Object<Self>, report: &mut Report) {
@@ -18,22 +20,33 @@ impl Validate for Gateway {
             report.error("spec.servers", "a Gateway needs at least one server");
         }
         if self.selector.is_empty() {
-            report.warn("spec.selector", "without a selector it applies to every gateway workload of the mesh");
+            report.warn(
+                "spec.selector",
+                "without a selector it applies to every gateway workload of the mesh",
+            );
         }
         field::labels(&self.selector, "spec.selector", report);
         for (i, server) in self.servers.iter().enumerate() {
             let at = format!("spec.servers[{i}]");
             check_server(server, &at, report);
-            let twice = !server.name.is_empty() && self.servers[..i].iter().any(|other| other.name == server.name);
+            let twice =
+                !server.name.is_empty() && self.servers[..i].iter().any(|other| other.name == server.name);
             if twice {
-                report.error(format!("{at}.name"), format!("server {:?} is there twice", server.name));
+                report.error(
+                    format!("{at}.name"),
+                    format!("server {:?} is there twice", server.name),
+                );
             }
         }
     }
 }
 
 fn check_server(server: &Server, at: &str, report: &mut Report) {
-    let protocol = server.port.as_ref().map(|port| port.protocol.to_ascii_uppercase()).unwrap_or_default();
+    let protocol = server
+        .port
+        .as_ref()
+        .map(|port| port.protocol.to_ascii_uppercase())
+        .unwrap_or_default();
     match &server.port {
         None => report.error(format!("{at}.port"), "a server needs a port"),
         Some(port) => {
@@ -53,13 +66,19 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
         }
     }
     if !server.bind.is_empty() && server.bind.parse::<std::net::IpAddr>().is_err() {
-        report.error(format!("{at}.bind"), format!("{:?} is not an address", server.bind));
+        report.error(
+            format!("{at}.bind"),
+            format!("{:?} is not an address", server.bind),
+        );
     }
     if !server.default_endpoint.is_empty() {
         report.unsupported(format!("{at}.defaultEndpoint"), "has no effect");
     }
     if server.hosts.is_empty() {
-        report.error(format!("{at}.hosts"), "a server needs at least one host; '*' stands for all");
+        report.error(
+            format!("{at}.hosts"),
+            "a server needs at least one host; '*' stands for all",
+        );
     }
     for (i, host) in server.hosts.iter().enumerate() {
         let path = format!("{at}.hosts[{i}]");
@@ -76,7 +95,10 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
     }
     let needs_tls = matches!(protocol.as_str(), "HTTPS" | "TLS");
     match &server.tls {
-        None if needs_tls => report.error(format!("{at}.tls"), format!("a server with protocol {protocol} needs tls")),
+        None if needs_tls => report.error(
+            format!("{at}.tls"),
+            format!("a server with protocol {protocol} needs tls"),
+        ),
         None => {}
         Some(tls) => {
             if !needs_tls && tls.mode.is_some() {
@@ -86,7 +108,10 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
                 );
             }
             if tls.https_redirect && protocol != "HTTP" {
-                report.warn(format!("{at}.tls.httpsRedirect"), "has an effect only with protocol HTTP");
+                report.warn(
+                    format!("{at}.tls.httpsRedirect"),
+                    "has an effect only with protocol HTTP",
+                );
             }
             check_tls(tls, &protocol, &format!("{at}.tls"), report);
         }
@@ -96,15 +121,24 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
 fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
     let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
     field::at_most_one(
-        &[("credentialName", !tls.credential_name.is_empty()), ("credentialNames", !tls.credential_names.is_empty())],
+        &[
+            ("credentialName", !tls.credential_name.is_empty()),
+            ("credentialNames", !tls.credential_names.is_empty()),
+        ],
         at,
         report,
     );
     if !tls.tls_certificates.is_empty() {
-        report.refuse_unsupported(format!("{at}.tlsCertificates"), "not supported; use credentialNames");
+        report.refuse_unsupported(
+            format!("{at}.tlsCertificates"),
+            "not supported; use credentialNames",
+        );
     }
     if !tls.verify_certificate_spki.is_empty() || !tls.verify_certificate_hash.is_empty() {
-        report.refuse_unsupported(at, "verifyCertificateSpki and verifyCertificateHash are not supported");
+        report.refuse_unsupported(
+            at,
+            "verifyCertificateSpki and verifyCertificateHash are not supported",
+        );
     }
     if !tls.ca_crl.is_empty() {
         report.refuse_unsupported(format!("{at}.caCrl"), "revocation lists are not supported");
@@ -124,11 +158,17 @@ fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
             } else if tls.private_key.is_empty() {
                 report.error(format!("{at}.privateKey"), "must stand beside serverCertificate");
             } else if tls.mode == Some(ServerTlsMode::Mutual) && tls.ca_certificates.is_empty() {
-                report.error(format!("{at}.caCertificates"), "MUTUAL needs it to verify clients");
+                report.error(
+                    format!("{at}.caCertificates"),
+                    "MUTUAL needs it to verify clients",
+                );
             }
         }
         ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough | ServerTlsMode::IstioMutual if named => {
-            report.error(at, "this mode uses no credential of yours; remove credentialName or use SIMPLE or MUTUAL");
+            report.error(
+                at,
+                "this mode uses no credential of yours; remove credentialName or use SIMPLE or MUTUAL",
+            );
         }
         _ => {}
     }
@@ -138,7 +178,10 @@ fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
     {
         report.error(format!("{at}.minProtocolVersion"), "is above maxProtocolVersion");
     }
-    if tls.max_protocol_version.is_some_and(|version| matches!(version, TlsVersion::V1_0 | TlsVersion::V1_1)) {
+    if tls
+        .max_protocol_version
+        .is_some_and(|version| matches!(version, TlsVersion::V1_0 | TlsVersion::V1_1))
+    {
         report.warn(
             format!("{at}.maxProtocolVersion"),
             "TLS below 1.2 is broken and our proxy does not speak it; clients will fail",
@@ -151,31 +194,58 @@ mod tests {
     use crate::{kube::Kind, validate::testing::expect};
 
     fn check(server: &str, found: &[&str]) {
-        expect(Kind::Gateway, &format!("selector: {{istio: ingressgateway}}\nservers: [{server}]"), found);
+        expect(
+            Kind::Gateway,
+            &format!("selector: {{istio: ingressgateway}}\nservers: [{server}]"),
+            found,
+        );
     }
 
     #[test]
     fn servers() {
-        check("{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}", &[]);
-        check("{port: {number: 80, name: http, protocol: HTTP}, hosts: ['./*.a', 'ns/b', '*/*']}", &[]);
+        check(
+            "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}",
+            &[],
+        );
+        check(
+            "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['./*.a', 'ns/b', '*/*']}",
+            &[],
+        );
         check("{hosts: ['*']}", &["Error spec.servers[0].port"]);
-        check("{port: {number: 80, name: h, protocol: SPDY}, hosts: []}", &[
-            "Error spec.servers[0].port.protocol",
-            "Error spec.servers[0].hosts",
-        ]);
-        check("{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a]}", &["Error spec.servers[0].tls"]);
-        check("{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE}}", &[
-            "Error spec.servers[0].tls",
-        ]);
-        check("{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c}}", &[]);
-        check("{port: {number: 443, name: h, protocol: TLS}, hosts: [a], tls: {mode: PASSTHROUGH}}", &[]);
-        check("{port: {number: 443, name: h, protocol: TLS}, hosts: [a], tls: {mode: PASSTHROUGH, credentialName: c}}", &[
-            "Error spec.servers[0].tls",
-        ]);
-        check("{port: {number: 80, name: h, protocol: HTTP}, hosts: [a], tls: {httpsRedirect: true}}", &[]);
-        check("{port: {number: 80, name: h, protocol: HTTP}, hosts: ['A_/b'], bind: here}", &[
-            "Error spec.servers[0].bind",
-            "Error spec.servers[0].hosts[0]",
-        ]);
+        check(
+            "{port: {number: 80, name: h, protocol: SPDY}, hosts: []}",
+            &[
+                "Error spec.servers[0].port.protocol",
+                "Error spec.servers[0].hosts",
+            ],
+        );
+        check(
+            "{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a]}",
+            &["Error spec.servers[0].tls"],
+        );
+        check(
+            "{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE}}",
+            &["Error spec.servers[0].tls"],
+        );
+        check(
+            "{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c}}",
+            &[],
+        );
+        check(
+            "{port: {number: 443, name: h, protocol: TLS}, hosts: [a], tls: {mode: PASSTHROUGH}}",
+            &[],
+        );
+        check(
+            "{port: {number: 443, name: h, protocol: TLS}, hosts: [a], tls: {mode: PASSTHROUGH, credentialName: c}}",
+            &["Error spec.servers[0].tls"],
+        );
+        check(
+            "{port: {number: 80, name: h, protocol: HTTP}, hosts: [a], tls: {httpsRedirect: true}}",
+            &[],
+        );
+        check(
+            "{port: {number: 80, name: h, protocol: HTTP}, hosts: ['A_/b'], bind: here}",
+            &["Error spec.servers[0].bind", "Error spec.servers[0].hosts[0]"],
+        );
     }
 }

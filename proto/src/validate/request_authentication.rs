@@ -26,13 +26,28 @@ impl Validate for RequestAuthentication {
             if rule.issuer.is_empty() {
                 report.error(format!("{at}.issuer"), "must be given");
             }
-            field::at_most_one(&[("jwks", !rule.jwks.is_empty()), ("jwksUri", !rule.jwks_uri.is_empty())], &at, report);
+            field::at_most_one(
+                &[
+                    ("jwks", !rule.jwks.is_empty()),
+                    ("jwksUri", !rule.jwks_uri.is_empty()),
+                ],
+                &at,
+                report,
+            );
             let uri = &rule.jwks_uri;
             if !uri.is_empty() && !uri.starts_with("https://") && !uri.starts_with("http://") {
-                report.error(format!("{at}.jwksUri"), format!("{uri:?} is not an http or https URL"));
+                report.error(
+                    format!("{at}.jwksUri"),
+                    format!("{uri:?} is not an http or https URL"),
+                );
             }
             for (j, header) in rule.from_headers.iter().enumerate() {
-                field::header_name(&header.name, &format!("{at}.fromHeaders[{j}].name"), false, report);
+                field::header_name(
+                    &header.name,
+                    &format!("{at}.fromHeaders[{j}].name"),
+                    false,
+                    report,
+                );
             }
         }
     }
@@ -44,11 +59,19 @@ mod tests {
 
     #[test]
     fn policies() {
-        expect(Kind::RequestAuthentication, "jwtRules: [{issuer: a, jwks: '{}'}]", &["Warning spec.jwtRules"]);
-        expect(Kind::RequestAuthentication, "jwtRules: [{jwksUri: ftp://x}]", &[
-            "Warning spec.jwtRules",
-            "Error spec.jwtRules[0].issuer",
-            "Error spec.jwtRules[0].jwksUri",
-        ]);
+        expect(
+            Kind::RequestAuthentication,
+            "jwtRules: [{issuer: a, jwks: '{}'}]",
+            &["Warning spec.jwtRules"],
+        );
+        expect(
+            Kind::RequestAuthentication,
+            "jwtRules: [{jwksUri: ftp://x}]",
+            &[
+                "Warning spec.jwtRules",
+                "Error spec.jwtRules[0].issuer",
+                "Error spec.jwtRules[0].jwksUri",
+            ],
+        );
     }
 }

@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// What a port may speak.
-const PROTOCOLS: [&str; 11] =
-    ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS", "UDP"];
+const PROTOCOLS: [&str; 11] = [
+    "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS", "UDP",
+];
 
 impl Validate for ServiceEntry {
     fn validate(&self, _: &Object<Self>, report: &mut Report) {
@@ -59,14 +60,23 @@ fn ports(entry: &ServiceEntry, report: &mut Report) {
             report.error(format!("{at}.name"), "a port needs a name");
         }
         if !port.protocol.is_empty() && !PROTOCOLS.contains(&port.protocol.to_ascii_uppercase().as_str()) {
-            report.error(format!("{at}.protocol"), format!("{:?} is not one of {}", port.protocol, PROTOCOLS.join(", ")));
+            report.error(
+                format!("{at}.protocol"),
+                format!("{:?} is not one of {}", port.protocol, PROTOCOLS.join(", ")),
+            );
         }
         let earlier = &entry.ports[..i];
         if earlier.iter().any(|other| other.name == port.name) {
-            report.error(format!("{at}.name"), format!("port {:?} is there twice", port.name));
+            report.error(
+                format!("{at}.name"),
+                format!("port {:?} is there twice", port.name),
+            );
         }
         if earlier.iter().any(|other| other.number == port.number) {
-            report.error(format!("{at}.number"), format!("port {} is there twice", port.number));
+            report.error(
+                format!("{at}.number"),
+                format!("port {} is there twice", port.number),
+            );
         }
     }
 }
@@ -76,17 +86,26 @@ fn resolution(entry: &ServiceEntry, report: &mut Report) {
     match entry.resolution {
         EntryResolution::None => {
             if !entry.endpoints.is_empty() {
-                report.error("spec.endpoints", "with resolution NONE the client's own destination is used; use STATIC or DNS");
+                report.error(
+                    "spec.endpoints",
+                    "with resolution NONE the client's own destination is used; use STATIC or DNS",
+                );
             }
         }
         EntryResolution::Static => {
             if entry.endpoints.is_empty() && entry.workload_selector.is_none() {
-                report.warn("spec.endpoints", "resolution STATIC has no endpoints, so every request fails");
+                report.warn(
+                    "spec.endpoints",
+                    "resolution STATIC has no endpoints, so every request fails",
+                );
             }
         }
         EntryResolution::Dns | EntryResolution::DnsRoundRobin => {
             if entry.endpoints.is_empty() && wildcard {
-                report.error("spec.hosts", "a wildcard cannot be resolved; give endpoints, or use resolution NONE");
+                report.error(
+                    "spec.hosts",
+                    "a wildcard cannot be resolved; give endpoints, or use resolution NONE",
+                );
             }
             if entry.resolution == EntryResolution::DnsRoundRobin && entry.endpoints.len() > 1 {
                 report.error("spec.endpoints", "DNS_ROUND_ROBIN takes one endpoint");
@@ -110,7 +129,13 @@ fn check_endpoint(endpoint: &WorkloadEntry, resolution: EntryResolution, at: &st
         }
     } else if resolution == EntryResolution::Static {
         if endpoint.address.parse::<IpAddr>().is_err() {
-            report.error(&path, format!("{:?} is not an address; names need resolution DNS", endpoint.address));
+            report.error(
+                &path,
+                format!(
+                    "{:?} is not an address; names need resolution DNS",
+                    endpoint.address
+                ),
+            );
         }
     } else if endpoint.address.parse::<IpAddr>().is_err() {
         field::host(&endpoint.address, &path, false, report);
@@ -141,7 +166,11 @@ mod tests {
     use crate::{kube::Kind, validate::testing::expect};
 
     fn check(spec: &str, found: &[&str]) {
-        expect(Kind::ServiceEntry, &format!("ports: [{{number: 80, name: http, protocol: HTTP}}]\n{spec}"), found);
+        expect(
+            Kind::ServiceEntry,
+            &format!("ports: [{{number: 80, name: http, protocol: HTTP}}]\n{spec}"),
+            found,
+        );
     }
 
     #[test]
@@ -152,17 +181,28 @@ mod tests {
         check("hosts: ['*.a']\nresolution: DNS", &["Error spec.hosts"]);
         check("hosts: ['*.a']\nresolution: NONE", &[]);
         check("hosts: [a]\nresolution: STATIC", &["Warning spec.endpoints"]);
-        check("hosts: [a]\nresolution: STATIC\nendpoints: [{address: b.c}]", &["Error spec.endpoints[0].address"]);
-        check("hosts: [a]\nresolution: NONE\nendpoints: [{address: 1.2.3.4}]", &["Error spec.endpoints"]);
+        check(
+            "hosts: [a]\nresolution: STATIC\nendpoints: [{address: b.c}]",
+            &["Error spec.endpoints[0].address"],
+        );
+        check(
+            "hosts: [a]\nresolution: NONE\nendpoints: [{address: 1.2.3.4}]",
+            &["Error spec.endpoints"],
+        );
         check("hosts: [a]\nresolution: DYNAMIC_DNS", &["Error spec.resolution"]);
-        check("hosts: [a]\naddresses: [10.0.0.0/33]", &["Error spec.addresses[0]"]);
-        check("hosts: [a]\nresolution: STATIC\nendpoints: [{address: 1.2.3.4, ports: {http: 0}}]", &[
-            "Error spec.endpoints[0].ports.http",
-        ]);
-        expect(Kind::ServiceEntry, "hosts: [a]\nports: [{number: 80, name: a}, {number: 80, name: a}]", &[
-            "Error spec.ports[1].name",
-            "Error spec.ports[1].number",
-        ]);
+        check(
+            "hosts: [a]\naddresses: [10.0.0.0/33]",
+            &["Error spec.addresses[0]"],
+        );
+        check(
+            "hosts: [a]\nresolution: STATIC\nendpoints: [{address: 1.2.3.4, ports: {http: 0}}]",
+            &["Error spec.endpoints[0].ports.http"],
+        );
+        expect(
+            Kind::ServiceEntry,
+            "hosts: [a]\nports: [{number: 80, name: a}, {number: 80, name: a}]",
+            &["Error spec.ports[1].name", "Error spec.ports[1].number"],
+        );
         expect(Kind::WorkloadEntry, "labels: {a: b}", &["Error spec.address"]);
     }
 }

@@ -15,11 +15,17 @@ impl Validate for Telemetry {
             report.refuse_unsupported("spec.targetRefs", "not supported; use selector");
         }
         if !self.metrics.is_empty() {
-            report.unsupported("spec.metrics", "has no effect yet; the standard metrics are kept as they are");
+            report.unsupported(
+                "spec.metrics",
+                "has no effect yet; the standard metrics are kept as they are",
+            );
         }
         for (i, logging) in self.access_logging.iter().enumerate() {
             if logging.filter.is_some() {
-                report.unsupported(format!("spec.accessLogging[{i}].filter"), "has no effect yet; all requests are logged");
+                report.unsupported(
+                    format!("spec.accessLogging[{i}].filter"),
+                    "has no effect yet; all requests are logged",
+                );
             }
         }
         for (i, tracing) in self.tracing.iter().enumerate() {
@@ -37,9 +43,11 @@ mod tests {
     #[test]
     fn telemetries() {
         expect(Kind::Telemetry, "tracing: [{randomSamplingPercentage: 50}]", &[]);
-        expect(Kind::Telemetry, "tracing: [{randomSamplingPercentage: 101}]", &[
-            "Error spec.tracing[0].randomSamplingPercentage",
-        ]);
+        expect(
+            Kind::Telemetry,
+            "tracing: [{randomSamplingPercentage: 101}]",
+            &["Error spec.tracing[0].randomSamplingPercentage"],
+        );
         expect(Kind::Telemetry, "metrics: [{}]", &["Warning spec.metrics"]);
     }
 }

@@ -16,7 +16,11 @@ enum Earlier<'a, M> {
 }
 
 pub fn check(service: &VirtualService, report: &mut Report) {
-    let http: Vec<&[HttpMatch]> = service.http.iter().map(|route| route.matches.as_slice()).collect();
+    let http: Vec<&[HttpMatch]> = service
+        .http
+        .iter()
+        .map(|route| route.matches.as_slice())
+        .collect();
     let tls: Vec<&[TlsMatch]> = service.tls.iter().map(|route| route.matches.as_slice()).collect();
     let tcp: Vec<&[TcpMatch]> = service.tcp.iter().map(|route| route.matches.as_slice()).collect();
     routes("http", &http, wider_http, report);
@@ -50,7 +54,11 @@ fn routes<M>(protocol: &str, routes: &[&[M]], wider: fn(&M, &M) -> bool, report:
             continue;
         }
         let takers: Vec<Option<usize>> = matches.iter().map(|matched| taker(Some(matched))).collect();
-        if let Some(Some(by)) = takers.iter().all(Option::is_some).then(|| takers.first().copied().flatten()) {
+        if let Some(Some(by)) = takers
+            .iter()
+            .all(Option::is_some)
+            .then(|| takers.first().copied().flatten())
+        {
             report.add(
                 finding::UNREACHABLE_RULE,
                 path,
@@ -89,28 +97,53 @@ fn wider_http(wide: &HttpMatch, narrow: &HttpMatch) -> bool {
 
 fn wider_tls(wide: &TlsMatch, narrow: &TlsMatch) -> bool {
     let server_name = |sni: &String| {
-        wide.sni_hosts.iter().any(|host| {
-            host == sni || host.strip_prefix('*').is_some_and(|suffix| sni.ends_with(suffix))
-        })
+        wide.sni_hosts
+            .iter()
+            .any(|host| host == sni || host.strip_prefix('*').is_some_and(|suffix| sni.ends_with(suffix)))
     };
     narrow.sni_hosts.iter().all(server_name)
         && same_or_open(&wide.destination_subnets, &narrow.destination_subnets)
         && place(
-            (wide.port, &wide.source_labels, &wide.gateways, &wide.source_namespace),
-            (narrow.port, &narrow.source_labels, &narrow.gateways, &narrow.source_namespace),
+            (
+                wide.port,
+                &wide.source_labels,
+                &wide.gateways,
+                &wide.source_namespace,
+            ),
+            (
+                narrow.port,
+                &narrow.source_labels,
+                &narrow.gateways,
+                &narrow.source_namespace,
+            ),
         )
 }
 
 fn wider_tcp(wide: &TcpMatch, narrow: &TcpMatch) -> bool {
     same_or_open(&wide.destination_subnets, &narrow.destination_subnets)
         && place(
-            (wide.port, &wide.source_labels, &wide.gateways, &wide.source_namespace),
-            (narrow.port, &narrow.source_labels, &narrow.gateways, &narrow.source_namespace),
+            (
+                wide.port,
+                &wide.source_labels,
+                &wide.gateways,
+                &wide.source_namespace,
+            ),
+            (
+                narrow.port,
+                &narrow.source_labels,
+                &narrow.gateways,
+                &narrow.source_namespace,
+            ),
         )
 }
 
 /// Port, source labels, gateways, source namespace.
-type Place<'a> = (Option<u32>, &'a BTreeMap<String, String>, &'a Vec<String>, &'a String);
+type Place<'a> = (
+    Option<u32>,
+    &'a BTreeMap<String, String>,
+    &'a Vec<String>,
+    &'a String,
+);
 
 fn place(wide: Place<'_>, narrow: Place<'_>) -> bool {
     (wide.0.is_none() || wide.0 == narrow.0)
@@ -124,18 +157,30 @@ fn same_or_open(wide: &[String], narrow: &[String]) -> bool {
 }
 
 fn texts(wide: &BTreeMap<String, StringMatch>, narrow: &BTreeMap<String, StringMatch>) -> bool {
-    wide.iter().all(|(name, wide)| narrow.get(name).is_some_and(|narrow| text(Some(wide), Some(narrow), true)))
+    wide.iter().all(|(name, wide)| {
+        narrow
+            .get(name)
+            .is_some_and(|narrow| text(Some(wide), Some(narrow), true))
+    })
 }
 
 fn text(wide: Option<&StringMatch>, narrow: Option<&StringMatch>, same_case: bool) -> bool {
     let Some(wide) = wide else { return true };
-    let Some(narrow) = narrow else { return wide.prefix.as_deref() == Some("/") };
+    let Some(narrow) = narrow else {
+        return wide.prefix.as_deref() == Some("/");
+    };
     if wide == narrow {
         return same_case;
     }
     match wide {
-        StringMatch { exact: None, prefix: None, regex: None } => true,
-        StringMatch { prefix: Some(prefix), .. } if same_case => {
+        StringMatch {
+            exact: None,
+            prefix: None,
+            regex: None,
+        } => true,
+        StringMatch {
+            prefix: Some(prefix), ..
+        } if same_case => {
             let value = narrow.exact.as_ref().or(narrow.prefix.as_ref());
             value.is_some_and(|value| value.starts_with(prefix)) || prefix == "/"
         }
@@ -157,7 +202,11 @@ mod tests {
                 matched => format!("- match: {matched}\n  {route}"),
             })
             .collect();
-        expect(Kind::VirtualService, &format!("hosts: [a]\nhttp:\n{}", routes.join("\n")), found);
+        expect(
+            Kind::VirtualService,
+            &format!("hosts: [a]\nhttp:\n{}", routes.join("\n")),
+            found,
+        );
     }
 
     #[test]
@@ -165,12 +214,33 @@ mod tests {
         check(&["", ""], &["Warning spec.http[1]"]);
         check(&["[{uri: {exact: /a}}]", ""], &[]);
         check(&["", "[{uri: {exact: /a}}]"], &["Warning spec.http[1]"]);
-        check(&["[{uri: {prefix: /}}]", "[{uri: {prefix: /a}}]"], &["Warning spec.http[1]"]);
-        check(&["[{uri: {prefix: /a}}]", "[{uri: {exact: /ab}}]"], &["Warning spec.http[1]"]);
+        check(
+            &["[{uri: {prefix: /}}]", "[{uri: {prefix: /a}}]"],
+            &["Warning spec.http[1]"],
+        );
+        check(
+            &["[{uri: {prefix: /a}}]", "[{uri: {exact: /ab}}]"],
+            &["Warning spec.http[1]"],
+        );
         check(&["[{uri: {prefix: /ab}}]", "[{uri: {prefix: /a}}]"], &[]);
-        check(&["[{uri: {prefix: /a}, method: {exact: GET}}]", "[{uri: {prefix: /a}}]"], &[]);
-        check(&["[{uri: {prefix: /a}}]", "[{uri: {prefix: /a}, method: {exact: GET}}]"], &["Warning spec.http[1]"]);
-        check(&["[{headers: {x: {}}}]", "[{headers: {x: {exact: z}}}]"], &["Warning spec.http[1]"]);
+        check(
+            &[
+                "[{uri: {prefix: /a}, method: {exact: GET}}]",
+                "[{uri: {prefix: /a}}]",
+            ],
+            &[],
+        );
+        check(
+            &[
+                "[{uri: {prefix: /a}}]",
+                "[{uri: {prefix: /a}, method: {exact: GET}}]",
+            ],
+            &["Warning spec.http[1]"],
+        );
+        check(
+            &["[{headers: {x: {}}}]", "[{headers: {x: {exact: z}}}]"],
+            &["Warning spec.http[1]"],
+        );
         check(&["[{headers: {x: {exact: z}}}]", "[{headers: {x: {}}}]"], &[]);
         check(&["[{port: 80}]", "[{port: 81}]"], &[]);
         check(&["[{sourceLabels: {a: b}}]", "[{port: 80}]"], &[]);
@@ -179,6 +249,9 @@ mod tests {
 
     #[test]
     fn ineffective() {
-        check(&["[{uri: {exact: /a}}]", "[{uri: {exact: /a}}, {uri: {exact: /b}}]"], &["Info spec.http[1].match[0]"]);
+        check(
+            &["[{uri: {exact: /a}}]", "[{uri: {exact: /a}}, {uri: {exact: /b}}]"],
+            &["Info spec.http[1].match[0]"],
+        );
     }
 }

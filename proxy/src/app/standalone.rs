@@ -1,0 +1,109 @@
+//! The proxy from an Envoy bootstrap file, by Envoy's own flags: static listeners, clusters, routes and secrets, and a
+//! control plane if the file names one.
+
+use std::{fs, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use mesh_runtime::{drain::shutdown_signal, log, ready::Gates, tls::IdentityCell};
+
+use super::{Workers, drain, worker_count};
+use crate::{
+    admin,
+    bootstrap::{self, Bootstrap},
+    cluster::discover,
+    observe::{Stats, access_log::Host, outlet::Outlet},
+    settings::{EnvoyArgs, Mode},
+    store::Store,
+    upstream_channel::Channels,
+    worker::{Own, Parts},
+};
+
+/// Runs until SIGTERM, SIGINT or `/quitquitquit`.
+pub async fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {
+    let Some(path) = &args.config_path else { bail!("give a bootstrap file with -c FILE, or a command: see --help") };
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut bootstrap = bootstrap::read(&text).with_context(|| format!("{} was refused", path.display()))?;
+    if args.mode == Mode::Validate {
+        println!("configuration '{}' OK", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let handle = log::init("mesh-proxy", level(&args.log_level), log::Format::Text)?;
+    if let Some(id) = &args.service_node {
+        bootstrap.node.id.clone_from(id);
+    }
+    if let Some(cluster) = &args.service_cluster {
+        bootstrap.node.cluster.clone_from(cluster);
+    }
+    serve(args, bootstrap, handle).await
+}
+
+async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> anyhow::Result<ExitCode> {
+    let (trigger, drain) = drain();
+    let store = Store::default();
+    let stats = Stats::new();
+    let identity = IdentityCell::new();
+    let gates = Gates::new();
+    let listening = gates.gate("listeners");
+    let node = Arc::new(bootstrap.node.clone());
+    let host = Host { name: hostname().into(), node: Some(node) };
+    let channels = Arc::new(Channels::new(store.clone(), identity.clone()));
+    let outlet = Outlet::new(stats.clone(), host, channels);
+    store.publish(bootstrap.snapshot());
+    let parts = Parts {
+        store: store.clone(),
+        identity: identity.clone(),
+        own: Own::default(),
+        stats: stats.clone(),
+        outlet: outlet.clone(),
+        drain: drain.clone(),
+    };
+    let count = worker_count(args.concurrency);
+    let workers = Workers::start(count, &parts)?;
+    tokio::spawn(discover::dns::follow(store.clone(), drain.clone()));
+    let writing = tokio::spawn({
+        let (outlet, drain) = (outlet.clone(), drain.clone());
+        async move { outlet.run(drain).await }
+    });
+    let (commands, mut asked) = admin::commands();
+    if let Some(address) = bootstrap.admin {
+        let pages = admin::Admin {
+            store: store.clone(),
+            stats: stats.clone(),
+            identity,
+            gates: gates.clone(),
+            log,
+            commands,
+            node: Some(Arc::new(bootstrap.node.clone())),
+        };
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on the admin address {address}"))?;
+        if let Some(path) = &args.admin_address_path {
+            fs::write(path, listener.local_addr()?.to_string())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        tokio::spawn(admin::serve(listener, pages, drain.clone()));
+    }
+    store.listening(count).await;
+    listening.open();
+    tracing::info!(workers = count, "serving");
+    admin::wait_for_end(&mut asked, shutdown_signal()).await;
+    trigger.drain();
+    workers.leave(Duration::from_secs(args.drain_time_s)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), writing).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Envoy's names of log levels.
+fn level(name: &str) -> &str {
+    match name {
+        "warning" => "warn",
+        "critical" => "error",
+        other => other,
+    }
+}
+
+/// The machine's name.
+pub fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}

@@ -1,0 +1,298 @@
+//! TLS settings of both sides, and secrets.
+
+// Older fields, which configurations still use, are read too.
+#![allow(deprecated)]
+
+use std::{mem::take, sync::Arc};
+
+use mesh_proto::envoy::{
+    config::core::v3 as core,
+    extensions::transport_sockets::{
+        raw_buffer::v3::RawBuffer,
+        tls::v3::{
+            self as pb, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+            TlsCertificate, UpstreamTlsContext,
+        },
+    },
+};
+
+use super::{
+    At, Result, boolean, done, each, matcher, open, opt_duration, refuse, required, required_text, scalar, unsupported,
+};
+use crate::config::{
+    secret::{KeySource, Secret, SecretKind},
+    transport::{
+        DownstreamTls, SanKind, SanMatch, SdsSource, SecretRef, UpstreamTls, Validation, Versions,
+    },
+};
+
+/// What a chain's transport socket says; nothing is plaintext.
+pub fn downstream(value: core::TransportSocket) -> Result<Option<DownstreamTls>> {
+    let Some(any) = config(value)? else { return Ok(None) };
+    if let Some(context) = open::<DownstreamTlsContext>(&any).at("typed_config")? {
+        return downstream_context(context).map(Some).at("typed_config");
+    }
+    plaintext(&any).at("typed_config")?;
+    Ok(None)
+}
+
+/// What a cluster's transport socket says; nothing is plaintext.
+pub fn upstream(value: core::TransportSocket) -> Result<Option<UpstreamTls>> {
+    let Some(any) = config(value)? else { return Ok(None) };
+    if let Some(context) = open::<UpstreamTlsContext>(&any).at("typed_config")? {
+        return upstream_context(context).map(Some).at("typed_config");
+    }
+    plaintext(&any).at("typed_config")?;
+    Ok(None)
+}
+
+fn config(value: core::TransportSocket) -> Result<Option<mesh_proto::pb::google::protobuf::Any>> {
+    match value.config_type {
+        Some(core::transport_socket::ConfigType::TypedConfig(any)) => Ok(Some(any)),
+        None if value.name == "envoy.transport_sockets.raw_buffer" => Ok(None),
+        None => refuse("is missing").at("typed_config"),
+    }
+}
+
+fn plaintext(any: &mesh_proto::pb::google::protobuf::Any) -> Result<()> {
+    match open::<RawBuffer>(any)? {
+        Some(_) => Ok(()),
+        None => refuse(format!("{} is not supported by this proxy", any.type_url)).at("@type"),
+    }
+}
+
+struct Common {
+    certificates: Vec<SecretRef>,
+    validation: Option<Validation>,
+    alpn: Vec<Vec<u8>>,
+    versions: Versions,
+}
+
+fn common(mut value: CommonTlsContext) -> Result<Common> {
+    let mut certificates =
+        each(take(&mut value.tls_certificates), "tls_certificates", |one| inline_certificate("".into(), one))?;
+    certificates.extend(each(
+        take(&mut value.tls_certificate_sds_secret_configs),
+        "tls_certificate_sds_secret_configs",
+        secret_ref,
+    )?);
+    let validation = take(&mut value.validation_context_type).map(validation).transpose()?.flatten();
+    let read = Common {
+        certificates,
+        validation,
+        alpn: take(&mut value.alpn_protocols).into_iter().map(String::into_bytes).collect(),
+        versions: take(&mut value.tls_params).map_or(Ok(Versions::default()), versions).at("tls_params")?,
+    };
+    done(&value)?;
+    Ok(read)
+}
+
+fn downstream_context(mut value: DownstreamTlsContext) -> Result<DownstreamTls> {
+    use pb::downstream_tls_context::SessionTicketKeysType as Tickets;
+    let common = common(take(&mut value.common_tls_context).unwrap_or_default()).at("common_tls_context")?;
+    if common.certificates.is_empty() {
+        return refuse("has no certificate").at("common_tls_context");
+    }
+    let session_tickets = match take(&mut value.session_ticket_keys_type) {
+        None | Some(Tickets::DisableStatelessSessionResumption(false)) => true,
+        Some(Tickets::DisableStatelessSessionResumption(true)) => false,
+        Some(Tickets::SessionTicketKeys(_)) => return unsupported("session_ticket_keys"),
+        Some(Tickets::SessionTicketKeysSdsSecretConfig(_)) => {
+            return unsupported("session_ticket_keys_sds_secret_config");
+        }
+    };
+    let tls = DownstreamTls {
+        certificates: common.certificates,
+        validation: common.validation,
+        require_client_certificate: boolean(&mut value.require_client_certificate, false),
+        alpn: common.alpn,
+        versions: common.versions,
+        session_tickets,
+        session_timeout: opt_duration(take(&mut value.session_timeout), "session_timeout")?,
+    };
+    if tls.require_client_certificate && tls.validation.is_none() {
+        return refuse("needs a validation context to check the certificate with").at("require_client_certificate");
+    }
+    // No stapled answers are ever sent, which lenient stapling allows; the server's own order of ciphers counts.
+    value.prefer_client_ciphers = false;
+    value.disable_stateful_session_resumption = false;
+    value.full_scan_certs_on_sni_mismatch = None;
+    done(&value)?;
+    Ok(tls)
+}
+
+fn upstream_context(mut value: UpstreamTlsContext) -> Result<UpstreamTls> {
+    let common = common(take(&mut value.common_tls_context).unwrap_or_default()).at("common_tls_context")?;
+    let tls = UpstreamTls {
+        certificates: common.certificates,
+        validation: common.validation,
+        alpn: common.alpn,
+        versions: common.versions,
+        sni: take(&mut value.sni).into(),
+        auto_host_sni: take(&mut value.auto_host_sni),
+        auto_sni_san: take(&mut value.auto_sni_san_validation),
+    };
+    // Session resumption keeps as many sessions as rustls keeps; key usage is checked by it anyway.
+    value.max_session_keys = None;
+    #[allow(deprecated)]
+    {
+        value.enforce_rsa_key_usage = None;
+    }
+    done(&value)?;
+    Ok(tls)
+}
+
+/// Versions and, of ciphers and curves, the safe ones that rustls has: naming them narrows nothing that is unsafe.
+fn versions(mut value: pb::TlsParameters) -> Result<Versions> {
+    use pb::tls_parameters::TlsProtocol as Protocol;
+    let minimum = take(&mut value.tls_minimum_protocol_version);
+    let maximum = take(&mut value.tls_maximum_protocol_version);
+    let versions = Versions {
+        tls12: minimum <= Protocol::TlSv12 as i32 && (maximum == 0 || maximum >= Protocol::TlSv12 as i32),
+        tls13: maximum == 0 || maximum >= Protocol::TlSv13 as i32,
+    };
+    if !versions.tls12 && !versions.tls13 {
+        return refuse("only TLS 1.2 and 1.3 are supported by this proxy").at("tls_maximum_protocol_version");
+    }
+    value.cipher_suites.clear();
+    value.ecdh_curves.clear();
+    value.signature_algorithms.clear();
+    done(&value)?;
+    Ok(versions)
+}
+
+fn inline_certificate(name: Arc<str>, value: TlsCertificate) -> Result<SecretRef> {
+    Ok(SecretRef::Inline(Arc::new(certificate(name, value)?)))
+}
+
+fn certificate(name: Arc<str>, mut value: TlsCertificate) -> Result<Secret> {
+    let chain = scalar::data_source(required(take(&mut value.certificate_chain), "certificate_chain")?)
+        .at("certificate_chain")?;
+    let key = scalar::data_source(required(take(&mut value.private_key), "private_key")?).at("private_key")?;
+    value.watched_directory = None;
+    done(&value)?;
+    Ok(Secret { name, kind: SecretKind::Certificate { chain, key: KeySource(key) } })
+}
+
+fn secret_ref(mut value: SdsSecretConfig) -> Result<SecretRef> {
+    use core::config_source::ConfigSourceSpecifier as Specifier;
+    let name = required_text(&mut value.name, "name")?.into();
+    let specifier = value.sds_config.and_then(|config| config.config_source_specifier);
+    let source = match specifier {
+        None => SdsSource::Static,
+        Some(Specifier::Ads(_)) => SdsSource::Ads,
+        Some(Specifier::ApiConfigSource(source)) => {
+            SdsSource::Cluster(grpc_cluster(source.grpc_services).at("sds_config.api_config_source.grpc_services")?)
+        }
+        Some(Specifier::Self_(_)) => return unsupported("sds_config.self"),
+        Some(_) => return unsupported("sds_config.path_config_source"),
+    };
+    Ok(SecretRef::Sds { name, source })
+}
+
+/// The cluster of the first gRPC service of a list.
+pub fn grpc_cluster(services: Vec<core::GrpcService>) -> Result<Arc<str>> {
+    match services.into_iter().next() {
+        Some(service) => grpc_service(service),
+        None => refuse("is missing"),
+    }
+}
+
+/// The cluster of a gRPC service.
+pub fn grpc_service(service: core::GrpcService) -> Result<Arc<str>> {
+    use core::grpc_service::TargetSpecifier as Target;
+    match service.target_specifier {
+        Some(Target::EnvoyGrpc(mut grpc)) => {
+            required_text(&mut grpc.cluster_name, "envoy_grpc.cluster_name").map(Into::into)
+        }
+        Some(Target::GoogleGrpc(_)) => unsupported("google_grpc"),
+        None => refuse("is missing").at("envoy_grpc"),
+    }
+}
+
+fn validation(value: pb::common_tls_context::ValidationContextType) -> Result<Option<Validation>> {
+    use pb::common_tls_context::ValidationContextType as Kind;
+    match value {
+        Kind::ValidationContext(context) => validation_context(context, None).at("validation_context"),
+        Kind::ValidationContextSdsSecretConfig(config) => {
+            let trusted = secret_ref(config).at("validation_context_sds_secret_config")?;
+            Ok(Some(Validation { trusted: Some(trusted), names: Vec::new() }))
+        }
+        Kind::CombinedValidationContext(combined) => {
+            let trusted = combined
+                .validation_context_sds_secret_config
+                .map(|config| secret_ref(config).at("validation_context_sds_secret_config"))
+                .transpose()
+                .at("combined_validation_context")?;
+            let context = combined.default_validation_context.unwrap_or_default();
+            validation_context(context, trusted)
+                .at("default_validation_context")
+                .at("combined_validation_context")
+        }
+        Kind::ValidationContextCertificateProvider(_) => unsupported("validation_context_certificate_provider"),
+        Kind::ValidationContextCertificateProviderInstance(_) => {
+            unsupported("validation_context_certificate_provider_instance")
+        }
+    }
+}
+
+fn validation_context(
+    mut value: CertificateValidationContext,
+    by_name: Option<SecretRef>,
+) -> Result<Option<Validation>> {
+    let inline = take(&mut value.trusted_ca)
+        .map(|source| {
+            let roots = scalar::data_source(source)?;
+            Ok(SecretRef::Inline(Arc::new(Secret { name: "".into(), kind: SecretKind::Validation { roots } })))
+        })
+        .transpose()
+        .at("trusted_ca")?;
+    let names = each(take(&mut value.match_typed_subject_alt_names), "match_typed_subject_alt_names", san)?;
+    let accept = take(&mut value.trust_chain_verification)
+        == pb::certificate_validation_context::TrustChainVerification::AcceptUntrusted as i32;
+    if accept {
+        return unsupported("trust_chain_verification");
+    }
+    value.watched_directory = None;
+    // Whether the names of the roots are sent to clients changes no answer.
+    value.suppress_client_ca_list = false;
+    done(&value)?;
+    let trusted = by_name.or(inline);
+    if trusted.is_none() && names.is_empty() {
+        return Ok(None);
+    }
+    if trusted.is_none() {
+        return refuse("names without trusted roots prove nothing").at("match_typed_subject_alt_names");
+    }
+    Ok(Some(Validation { trusted, names }))
+}
+
+fn san(value: pb::SubjectAltNameMatcher) -> Result<SanMatch> {
+    use pb::subject_alt_name_matcher::SanType;
+    let kind = match SanType::try_from(value.san_type) {
+        Ok(SanType::Uri) => SanKind::Uri,
+        Ok(SanType::Dns) => SanKind::Dns,
+        Ok(SanType::IpAddress) => SanKind::Ip,
+        Ok(SanType::Email) => SanKind::Email,
+        _ => return refuse("is not supported by this proxy").at("san_type"),
+    };
+    let rule = matcher::string(required(value.matcher, "matcher")?).at("matcher")?;
+    Ok(SanMatch { kind, rule })
+}
+
+/// A secret by its name.
+pub fn secret(mut value: pb::Secret) -> Result<Secret> {
+    let name: Arc<str> = take(&mut value.name).into();
+    match required(value.r#type, "type")? {
+        pb::secret::Type::TlsCertificate(certificate) => self::certificate(name, certificate).at("tls_certificate"),
+        pb::secret::Type::ValidationContext(mut context) => {
+            let source = required(take(&mut context.trusted_ca), "trusted_ca").at("validation_context")?;
+            let roots = scalar::data_source(source).at("validation_context.trusted_ca")?;
+            context.watched_directory = None;
+            done(&context).at("validation_context")?;
+            Ok(Secret { name, kind: SecretKind::Validation { roots } })
+        }
+        pb::secret::Type::SessionTicketKeys(_) => unsupported("session_ticket_keys"),
+        pb::secret::Type::GenericSecret(_) => unsupported("generic_secret"),
+    }
+}

@@ -1,0 +1,264 @@
+//! HTTP on a downstream connection: the codec by ALPN or by the first bytes, one exchange per request, and the end of the
+//! connection when it is idle, too old, or the process drains.
+//!
+//! | File | What it does |
+//! | --- | --- |
+//! | `plan` | what a worker keeps per connection manager |
+//! | `exchange` | one request from its head to its last byte; the account of it |
+//! | `head` | the request's head made canonical: authority, path, forwarding headers |
+//! | `filter` | the filters before the router |
+//! | `router` | attempts: endpoint, connection, answer, retry |
+//! | `dial` | how to connect to a chosen endpoint |
+//! | `upgrade` | WebSocket and the like, after the switch |
+//! | `answer` | answers: the upstream's, or the mesh's own |
+//! | `carry` | an application's HTTP/1.1 inside HTTP/2 between two of our proxies |
+
+pub mod answer;
+pub mod body;
+pub mod carry;
+pub mod dial;
+pub mod exchange;
+pub mod exec;
+pub mod filter;
+pub mod head;
+pub mod plan;
+pub mod router;
+pub mod upgrade;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+
+use self::{exec::LocalExec, plan::HttpPlan};
+use crate::{
+    config::hcm::{Codec, Hcm},
+    conn::{Conn, edge, io::Io},
+    observe::stats::Edge,
+    sniff::{Sniff, http::Version, http::detect},
+    tls::is_carrier,
+};
+
+/// How often a connection is looked at: is it idle, too old, in a process that drains?
+const LOOK: Duration = Duration::from_secs(5);
+/// How soon a draining process tells its connections.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// A new connection's first request must be complete within this time, unless the configuration says otherwise.
+const FIRST_BYTES: Duration = Duration::from_secs(60);
+
+/// One HTTP connection, shared by its exchanges.
+pub struct HttpConn {
+    pub conn: Rc<Conn>,
+    pub plan: Rc<HttpPlan>,
+    /// The peer is one of our proxies and may carry HTTP/1.1 in HTTP/2.
+    pub carrier: bool,
+    pub http2: bool,
+    pub in_flight: Cell<u32>,
+    pub requests: Cell<u32>,
+    pub last: Cell<Instant>,
+    pub edges: RefCell<Vec<(EdgeId, Edge)>>,
+}
+
+/// Which edge an inbound connection's request belongs to: cluster and kind.
+pub type EdgeId = (Arc<str>, crate::observe::RequestProtocol);
+
+/// Serves HTTP until the connection ends.
+pub async fn serve(conn: Rc<Conn>, hcm: Arc<Hcm>, mut io: Io) {
+    let Some(http2) = speaks_http2(&conn, &hcm, &mut io).await else { return };
+    let plan = conn.worker.plan(&hcm);
+    let carrier = conn.facts.tls.as_ref().is_some_and(|tls| is_carrier(tls.alpn.as_deref().map(str::as_bytes)));
+    if let Some(principal) = conn.principal() {
+        *conn.peer_workload.borrow_mut() = Arc::new(edge::of_principal(principal));
+    }
+    let stats = plan.stats.clone();
+    stats.downstream_cx_total.inc();
+    stats.downstream_cx_active.inc();
+    if conn.facts.tls.is_some() {
+        stats.downstream_cx_ssl_total.inc();
+    }
+    let http = Rc::new(HttpConn {
+        conn,
+        plan,
+        carrier,
+        http2,
+        in_flight: Cell::new(0),
+        requests: Cell::new(0),
+        last: Cell::new(Instant::now()),
+        edges: RefCell::default(),
+    });
+    if http2 {
+        stats.downstream_cx_http2_total.inc();
+        stats.downstream_cx_http2_active.inc();
+        serve_http2(&http, &hcm, io).await;
+        stats.downstream_cx_http2_active.dec();
+    } else {
+        stats.downstream_cx_http1_total.inc();
+        stats.downstream_cx_http1_active.inc();
+        serve_http1(&http, &hcm, io).await;
+        stats.downstream_cx_http1_active.dec();
+    }
+    stats.downstream_cx_active.dec();
+    stats.downstream_cx_destroy.inc();
+    if http.in_flight.get() > 0 {
+        stats.downstream_cx_destroy_remote_active_rq.inc();
+    }
+}
+
+async fn serve_http1(http: &Rc<HttpConn>, hcm: &Hcm, io: Io) {
+    let serving = http.clone();
+    let service = service_fn(move |request: Request<Incoming>| exchange::run(serving.clone(), request));
+    let connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(hcm.http1.proper_case)
+        .header_read_timeout(None)
+        .max_headers(hcm.limits.max_headers_count)
+        .max_buf_size(hcm.limits.max_request_headers_bytes.max(8192) + 8192)
+        .half_close(true)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => return ended(http, result),
+            end = watch(http, hcm) => match end {
+                // HTTP/1.1 has no way to say "no more" but in an answer: `answer` adds `connection: close`.
+                End::Drain => {
+                    let result = connection.as_mut().await;
+                    return ended(http, result);
+                }
+                End::Idle => return connection.as_mut().graceful_shutdown(),
+                End::Old => connection.as_mut().graceful_shutdown(),
+            }
+        }
+    }
+}
+
+async fn serve_http2(http: &Rc<HttpConn>, hcm: &Hcm, io: Io) {
+    let serving = http.clone();
+    let service = service_fn(move |request: Request<Incoming>| exchange::run(serving.clone(), request));
+    let mut builder = http2::Builder::new(LocalExec);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(hcm.http2.initial_stream_window)
+        .initial_connection_window_size(hcm.http2.initial_connection_window)
+        .max_concurrent_streams(hcm.http2.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(hcm.limits.max_request_headers_bytes).unwrap_or(u32::MAX))
+        .keep_alive_timeout(hcm.http2.keepalive_timeout);
+    if let Some(interval) = hcm.http2.keepalive_interval {
+        builder.keep_alive_interval(interval);
+    }
+    if hcm.http2.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    let connection = builder.serve_connection(TokioIo::new(io), service);
+    tokio::pin!(connection);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => return ended(http, result),
+            _ = watch(http, hcm), if !leaving => {
+                // GOAWAY: the streams that run are finished, no new ones come.
+                connection.as_mut().graceful_shutdown();
+                leaving = true;
+            }
+        }
+    }
+}
+
+fn ended(http: &HttpConn, result: Result<(), hyper::Error>) {
+    if let Err(error) = result {
+        if error.is_parse() || error.is_parse_too_large() {
+            http.plan.stats.downstream_cx_protocol_error.inc();
+        }
+        tracing::debug!(remote = %http.conn.facts.remote, %error, "HTTP connection ended");
+    }
+}
+
+/// Why a connection should end.
+enum End {
+    Idle,
+    Old,
+    Drain,
+}
+
+/// Waits until the connection should end. Looks at it now and then; a request costs nothing here.
+async fn watch(http: &HttpConn, hcm: &Hcm) -> End {
+    let worker = &http.conn.worker;
+    loop {
+        let drained = async {
+            worker.drain.drained().await;
+            if worker.is_draining() { std::future::pending().await } else { tokio::time::sleep(DRAIN_LOOK).await }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = drained => {}
+        }
+        if worker.is_draining() {
+            http.plan.stats.downstream_cx_drain_close.inc();
+            return End::Drain;
+        }
+        let idle = http.last.get().elapsed();
+        let idle_limit = if http.requests.get() == 0 {
+            Some(hcm.timeouts.request_headers.unwrap_or(FIRST_BYTES))
+        } else {
+            hcm.timeouts.idle
+        };
+        if http.in_flight.get() == 0 && idle_limit.is_some_and(|limit| idle >= limit) {
+            http.plan.stats.downstream_cx_idle_timeout.inc();
+            return End::Idle;
+        }
+        if hcm.timeouts.max_connection.is_some_and(|limit| http.conn.started.elapsed() >= limit) {
+            http.plan.stats.downstream_cx_max_duration_reached.inc();
+            return End::Old;
+        }
+    }
+}
+
+/// HTTP/2 or HTTP/1.x? `None`: the connection ended before that could be told.
+async fn speaks_http2(conn: &Conn, hcm: &Hcm, io: &mut Io) -> Option<bool> {
+    match hcm.codec {
+        Codec::Http1 => return Some(false),
+        Codec::Http2 => return Some(true),
+        Codec::Auto => {}
+    }
+    match conn.facts.tls.as_ref().and_then(|tls| tls.alpn.as_deref()) {
+        Some(alpn) if is_carrier(Some(alpn.as_bytes())) => return Some(true),
+        Some("h2" | "istio-h2") => return Some(true),
+        Some("http/1.1" | "http/1.0" | "istio-http/1.1" | "istio-http/1.0") => return Some(false),
+        _ => {}
+    }
+    let mut first = BytesMut::with_capacity(4096);
+    let limit = hcm.timeouts.request_headers.unwrap_or(FIRST_BYTES);
+    loop {
+        if !first.is_empty() {
+            match detect(&first) {
+                Sniff::NeedMore => {}
+                Sniff::Found(Version::Http2) => {
+                    io.unread(first.freeze());
+                    return Some(true);
+                }
+                // What is neither is left to the HTTP/1.1 codec, which says what is wrong with it.
+                Sniff::Found(_) | Sniff::Not => {
+                    io.unread(first.freeze());
+                    return Some(false);
+                }
+            }
+        }
+        match tokio::time::timeout(limit, io.read_buf(&mut first)).await {
+            Ok(Ok(1..)) => {}
+            _ => return None,
+        }
+    }
+}

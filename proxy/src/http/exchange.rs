@@ -1,0 +1,537 @@
+//! One request, from its head to the last byte of its answer. The exchange keeps what was decided and what happened;
+//! counters, access log and span are all written from it, once, at the end.
+
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::Future,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, Request, Response, Version};
+use http_body::Body;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+
+use super::{
+    HttpConn, answer,
+    body::{ResponseBody, Source},
+    filter::{self, Filtered},
+    head::{self, Head},
+    plan::Traced,
+    router,
+};
+use crate::{
+    cluster::{Picked, pool::Lease},
+    config::{
+        action::Action,
+        flag::{Flag, Flags},
+        hcm::RouteSource,
+        listener::Direction,
+        log::LogType,
+        route::RouteConfig,
+        scalar::Object,
+    },
+    conn::{edge, tcp::{empty_ends, record_ends}},
+    decide::{
+        self,
+        facts::is_grpc,
+        reply::Failure,
+        route::{Decision, Routed},
+    },
+    observe::{
+        AccessRecord, Outcome, RequestProtocol,
+        record::{HttpFacts, Sizes, Times, Upstream as UpstreamRecord, WireProtocol},
+        stats::Edge,
+        trace::{self, Span, SpanKind, TraceContext},
+    },
+    worker::Active,
+};
+
+/// One request.
+pub struct Exchange {
+    pub http: Rc<HttpConn>,
+    _active: Active,
+    pub start: Instant,
+    wall: SystemTime,
+    protocol: Cell<WireProtocol>,
+    pub grpc: Cell<bool>,
+    pub flags: Cell<Flags>,
+    details: RefCell<Cow<'static, str>>,
+    status: Cell<u16>,
+    grpc_status: Cell<Option<u32>>,
+    sent: Cell<u64>,
+    pub source: RefCell<Option<Rc<Source>>>,
+    /// Kept only where a log or a span wants them.
+    facts: RefCell<Option<Box<HttpFacts>>>,
+    pub route: RefCell<Option<(Rc<Arc<RouteConfig>>, Decision)>>,
+    pub cluster: RefCell<Option<Rc<crate::cluster::Upstream>>>,
+    pub edge: RefCell<Option<Edge>>,
+    pub upstream: RefCell<Option<Box<UpstreamRecord>>>,
+    pub first_tx: Cell<Option<Duration>>,
+    pub first_rx: Cell<Option<Duration>>,
+    pub trace: Cell<Option<TraceContext>>,
+    finished: Cell<bool>,
+}
+
+/// Answers one request. The codec never sees an error: failures are answers.
+pub async fn run(http: Rc<HttpConn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let exchange = Exchange::begin(http, request.version());
+    let (parts, body) = request.into_parts();
+    let result = exchange.process(parts, body).await;
+    Ok(match result {
+        Ok(response) => response,
+        Err(failure) => answer::failure(&exchange, &failure),
+    })
+}
+
+impl Exchange {
+    fn begin(http: Rc<HttpConn>, version: Version) -> Rc<Self> {
+        let now = Instant::now();
+        let stats = &http.plan.stats;
+        stats.downstream_rq_total.inc();
+        stats.rq_total.inc();
+        stats.downstream_rq_active.inc();
+        if http.http2 { stats.downstream_rq_http2_total.inc() } else { stats.downstream_rq_http1_total.inc() }
+        http.in_flight.set(http.in_flight.get() + 1);
+        http.requests.set(http.requests.get().saturating_add(1));
+        http.last.set(now);
+        Rc::new(Self {
+            _active: Active::new(&http.conn.worker),
+            start: now,
+            wall: SystemTime::now(),
+            protocol: Cell::new(wire(version)),
+            grpc: Cell::new(false),
+            flags: Cell::new(Flags::none()),
+            details: RefCell::new(Cow::Borrowed("")),
+            status: Cell::new(0),
+            grpc_status: Cell::new(None),
+            sent: Cell::new(0),
+            source: RefCell::default(),
+            facts: RefCell::default(),
+            route: RefCell::default(),
+            cluster: RefCell::default(),
+            edge: RefCell::default(),
+            upstream: RefCell::default(),
+            first_tx: Cell::new(None),
+            first_rx: Cell::new(None),
+            trace: Cell::new(None),
+            finished: Cell::new(false),
+            http,
+        })
+    }
+
+    pub fn flag(&self, flag: Flag) {
+        let mut flags = self.flags.get();
+        flags.add(flag);
+        self.flags.set(flags);
+    }
+
+    pub fn details(&self, details: Cow<'static, str>) {
+        *self.details.borrow_mut() = details;
+    }
+
+    pub fn protocol(&self) -> WireProtocol {
+        self.protocol.get()
+    }
+
+    /// The user's object that decided the route.
+    pub fn object(&self) -> Option<Arc<Object>> {
+        let route = self.route.borrow();
+        let (config, decision) = route.as_ref()?;
+        decision.route(config).object.clone().or_else(|| decision.vhost(config).object.clone())
+    }
+
+    async fn process(
+        self: &Rc<Self>,
+        mut parts: http::request::Parts,
+        body: Incoming,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        let mut head = head::read(&self.http, parts)?;
+        self.protocol.set(wire(head.version));
+        self.grpc.set(is_grpc(&head.headers));
+        self.trace(&mut head);
+        self.keep_facts(&head);
+        if head.redirect {
+            self.http.plan.stats.downstream_rq_redirected_with_normalized_path.inc();
+            return Ok(answer::redirect(self, http::StatusCode::TEMPORARY_REDIRECT, head.target.as_str()));
+        }
+        let config = self.routes()?;
+        let conn = self.http.conn.clone();
+        let connection = conn.connection();
+        let facts = head.facts(&connection);
+        let worker = &self.http.conn.worker;
+        let decision = match decide::route(&config, &facts, worker.random()) {
+            Routed::Found(decision) => decision,
+            Routed::TlsRequired => {
+                let location = decide::rewrite::tls_location(&facts);
+                return Ok(answer::redirect(self, http::StatusCode::MOVED_PERMANENTLY, &location));
+            }
+            Routed::NotFound => {
+                self.http.plan.stats.no_route.inc();
+                return Err(Failure::NoRoute);
+            }
+        };
+        *self.route.borrow_mut() = Some((config.clone(), decision));
+        self.find_cluster(&config, decision, &head.headers);
+        let extra = match filter::run(self, &head, &config, decision).await? {
+            Filtered::Continue(extra) => extra,
+            Filtered::Answer(response) => return Ok(*response),
+        };
+        let mut response = match &decision.route(&config).action {
+            Action::Forward(forward) => {
+                if !body.is_end_stream() {
+                    let keep = forward.retry.as_ref().map(|retry| router::replay_bytes(retry));
+                    *self.source.borrow_mut() = Some(Source::new(body, keep.flatten()));
+                }
+                router::forward(self, head, forward, &config, decision, upgrade).await?
+            }
+            Action::Redirect(redirect) => {
+                let facts = head.facts(&connection);
+                let location = decide::rewrite::location(redirect, &decision.route(&config).matches.path, &facts);
+                self.http.plan.stats.rq_redirect.inc();
+                answer::redirect(self, redirect.status, &location)
+            }
+            Action::Direct(direct) => {
+                self.http.plan.stats.rq_direct_response.inc();
+                answer::direct(self, direct.status, direct.body.clone())
+            }
+        };
+        if let Some(extra) = extra {
+            for (name, value) in &extra {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        answer::mutate(self, &mut response, &config, decision);
+        Ok(response)
+    }
+
+    fn routes(&self) -> Result<Rc<Arc<RouteConfig>>, Failure> {
+        match &self.http.plan.hcm.routes {
+            RouteSource::Inline(config) => Ok(Rc::new(config.clone())),
+            RouteSource::Rds(name) => {
+                let missing = || Failure::NotReady { what: format!("route configuration {name}") };
+                self.http.conn.worker.routes(name).ok_or_else(missing)
+            }
+        }
+    }
+
+    /// The cluster the route leads to, before anything is sent: refusals and faults are counted for it too.
+    fn find_cluster(&self, config: &RouteConfig, decision: Decision, headers: &HeaderMap) {
+        let worker = &self.http.conn.worker;
+        if let Some(name) = decision.cluster(config, headers) {
+            *self.cluster.borrow_mut() = worker.clusters.get(name, &worker.store, &worker.stats);
+        }
+    }
+
+    /// Joins the request's trace, or begins one.
+    fn trace(&self, head: &mut Head) {
+        let Some(Traced { sampling, .. }) = &self.http.plan.traced else { return };
+        let incoming = trace::extract(&head.headers);
+        let forced = head.headers.contains_key("x-client-trace-id");
+        let worker = &self.http.conn.worker;
+        let context = trace::begin(incoming, *sampling, forced, || worker.random());
+        trace::inject(&context, &mut head.headers);
+        self.trace.set(Some(context));
+    }
+
+    fn keep_facts(&self, head: &Head) {
+        let sampled = self.trace.get().is_some_and(|trace| trace.sampled);
+        if self.http.plan.log.is_empty() && !sampled {
+            return;
+        }
+        let request_id = head.headers.get(&head::X_REQUEST_ID).and_then(|id| id.to_str().ok());
+        *self.facts.borrow_mut() = Some(Box::new(HttpFacts {
+            method: head.method.clone(),
+            scheme: head.scheme.into(),
+            authority: head.authority.clone(),
+            path: head.target.as_str().into(),
+            original_path: head.original.as_ref().map(|path| path.as_str().into()),
+            request_id: request_id.map(Box::from),
+            request_headers: self.http.plan.log.wanted().of_request(&head.headers),
+            ..HttpFacts::default()
+        }));
+    }
+
+    /// Notes the path that a rewrite made.
+    pub fn rewritten(&self, path: &str) {
+        if let Some(facts) = self.facts.borrow_mut().as_mut() {
+            let old = std::mem::replace(&mut facts.path, path.into());
+            facts.original_path.get_or_insert(old);
+        }
+    }
+
+    /// Notes the answer's head.
+    pub fn answered(&self, response: &Response<ResponseBody>) {
+        self.status.set(response.status().as_u16());
+        if self.grpc.get() {
+            self.note_grpc(response.headers());
+        }
+        if let Some(facts) = self.facts.borrow_mut().as_mut() {
+            facts.response_headers = self.http.plan.log.wanted().of_response(response.headers());
+        }
+    }
+
+    fn note_grpc(&self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status").and_then(|value| value.to_str().ok()) {
+            self.grpc_status.set(status.parse().ok());
+            if let (Some(facts), Some(message)) = (self.facts.borrow_mut().as_mut(), headers.get("grpc-message")) {
+                facts.grpc_message = Some(String::from_utf8_lossy(message.as_bytes()).into());
+            }
+        }
+    }
+
+    pub fn kind(&self) -> RequestProtocol {
+        if self.grpc.get() { RequestProtocol::Grpc } else { RequestProtocol::Http }
+    }
+
+    /// The edge for the metrics, for an exchange that never came to one on its way.
+    fn late_edge(&self) -> Option<Edge> {
+        if let Some(edge) = self.edge.borrow().clone() {
+            return Some(edge);
+        }
+        let conn = &self.http.conn;
+        let upstream = self.cluster.borrow().clone()?;
+        let key = edge::key(conn, &upstream.cluster, None, None, self.kind())?;
+        Some(conn.worker.stats.edge(key))
+    }
+
+    /// Writes the account. Does so once.
+    fn finish(&self) {
+        if self.finished.replace(true) {
+            return;
+        }
+        let elapsed = self.start.elapsed();
+        let (http, status, flags) = (&self.http, self.status.get(), self.flags.get());
+        let stats = &http.plan.stats;
+        stats.downstream_rq_active.dec();
+        stats.answered(status);
+        stats.downstream_rq_time.observe_time(elapsed);
+        http.in_flight.set(http.in_flight.get() - 1);
+        http.last.set(Instant::now());
+        let received = self.source.borrow().as_ref().map_or(0, |source| source.received.get());
+        let edge = self.late_edge();
+        if let Some(edge) = &edge {
+            let grpc_status = if self.grpc.get() { self.grpc_status.get() } else { None };
+            edge.observe(Outcome { status, grpc_status, flags }, elapsed, received, self.sent.get());
+        }
+        let sampled = self.trace.get().filter(|trace| trace.sampled);
+        if let Some(trace) = sampled {
+            self.span(trace, elapsed, status);
+        }
+        if !http.plan.log.is_empty() {
+            self.record(edge.as_ref(), elapsed, received);
+        }
+    }
+
+    fn record(&self, edge: Option<&Edge>, elapsed: Duration, received: u64) {
+        let http = &self.http;
+        let mut facts = self.facts.borrow_mut().take();
+        if let Some(facts) = &mut facts {
+            facts.status = self.status.get();
+            facts.grpc_status = self.grpc_status.get();
+        }
+        let route = self.route.borrow();
+        let route = route.as_ref().map(|(config, decision)| (decision.route(config), decision.vhost(config)));
+        let request_end = match self.source.borrow().as_ref() {
+            None => Some(Duration::ZERO),
+            Some(source) => source.ended.get().map(|at| at.duration_since(self.start)),
+        };
+        let upstream = self.upstream.borrow_mut().take().or_else(|| {
+            let cluster = self.cluster.borrow();
+            let cluster = &cluster.as_ref()?.cluster;
+            Some(Box::new(UpstreamRecord {
+                cluster: cluster.name.clone(),
+                host: None,
+                local: None,
+                attempts: 0,
+                connection_id: None,
+                protocol: None,
+                transport_failure: None,
+                tls: None,
+            }))
+        });
+        http.conn.worker.recorder.record(&http.plan.log, AccessRecord {
+            moment: LogType::DownstreamEnd,
+            start: self.wall,
+            times: Times {
+                request_end,
+                first_upstream_tx: self.first_tx.get(),
+                last_upstream_tx: self.first_tx.get().map(|first| request_end.unwrap_or(first).max(first)),
+                first_upstream_rx: self.first_rx.get(),
+                last_upstream_rx: self.first_rx.get().map(|_| elapsed),
+                first_downstream_tx: self.first_rx.get(),
+                last_downstream_tx: Some(elapsed),
+                end: elapsed,
+                ..Times::default()
+            },
+            protocol: self.protocol.get(),
+            http: facts,
+            flags: self.flags.get(),
+            details: self.details.borrow().clone(),
+            termination: None,
+            sizes: Sizes { request_body: received, response_body: self.sent.get(), ..Sizes::default() },
+            downstream: http.conn.facts.clone(),
+            upstream,
+            route_name: route.map(|(route, _)| route.name.clone()).filter(|name| !name.is_empty()),
+            virtual_host: route.map(|(_, vhost)| vhost.name.clone()),
+            filter_chain: Some(http.conn.chain.name.clone()),
+            trace: self.trace.get(),
+            ends: edge.map_or_else(|| empty_ends(&http.conn), record_ends),
+            object: route
+                .and_then(|(route, vhost)| route.object.as_ref().or(vhost.object.as_ref()))
+                .cloned(),
+        });
+    }
+
+    fn span(&self, context: TraceContext, elapsed: Duration, status: u16) {
+        let Some(target) = self.http.plan.traced.as_ref().and_then(|traced| traced.target.clone()) else { return };
+        let facts = self.facts.borrow();
+        let Some(facts) = facts.as_ref() else { return };
+        let name = {
+            let route = self.route.borrow();
+            let operation =
+                route.as_ref().and_then(|(config, decision)| decision.route(config).operation.clone());
+            operation.unwrap_or_else(|| Arc::from(&*facts.authority))
+        };
+        let inbound = self.http.conn.direction() == Direction::Inbound;
+        let url = format!("{}://{}{}", facts.scheme, facts.authority, facts.path);
+        let mut tags = vec![
+            (Cow::Borrowed("http.method"), facts.method.to_string()),
+            (Cow::Borrowed("http.url"), url),
+            (Cow::Borrowed("http.status_code"), status.to_string()),
+            (Cow::Borrowed("response_flags"), self.flags.get().to_string()),
+        ];
+        if let Some(upstream) = self.cluster.borrow().as_ref() {
+            tags.push((Cow::Borrowed("upstream_cluster"), upstream.cluster.name.to_string()));
+        }
+        if let Some(id) = &facts.request_id {
+            tags.push((Cow::Borrowed("guid:x-request-id"), id.to_string()));
+        }
+        self.http.conn.worker.recorder.span(Span {
+            target,
+            context,
+            kind: if inbound { SpanKind::Server } else { SpanKind::Client },
+            name,
+            start: self.wall,
+            duration: elapsed,
+            error: status >= 500 || status == 0,
+            tags,
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // The downstream went away before there was an answer.
+        if !self.finished.get() {
+            self.flag(Flag::DownstreamConnectionTermination);
+            self.details("downstream_remote_disconnect".into());
+            self.finish();
+        }
+    }
+}
+
+fn wire(version: Version) -> WireProtocol {
+    match version {
+        Version::HTTP_10 | Version::HTTP_09 => WireProtocol::Http10,
+        Version::HTTP_2 => WireProtocol::Http2,
+        _ => WireProtocol::Http11,
+    }
+}
+
+/// The end of an exchange: travels with the answer's body, sees its bytes, gives the connection back.
+pub struct Tail {
+    exchange: Rc<Exchange>,
+    upstream: Option<Box<Held>>,
+    complete: bool,
+}
+
+/// What an answer from an upstream holds until its end.
+pub struct Held {
+    pub lease: Lease,
+    pub picked: Picked,
+    pub flight: router::Flight,
+    /// The connection belongs to the pool for plain HTTP/1.x.
+    pub plain: bool,
+    /// The route's timeout also bounds the answer's body.
+    pub deadline: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Tail {
+    pub fn new(exchange: Rc<Exchange>, upstream: Option<Box<Held>>) -> Self {
+        Self { exchange, upstream, complete: false }
+    }
+
+    pub fn sent(&self, count: usize) {
+        self.exchange.sent.set(self.exchange.sent.get() + count as u64);
+    }
+
+    pub fn trailers(&self, trailers: &HeaderMap) {
+        if self.exchange.grpc.get() {
+            self.exchange.note_grpc(trailers);
+        }
+        if let Some(facts) = self.exchange.facts.borrow_mut().as_mut() {
+            facts.response_trailers = self.exchange.http.plan.log.wanted().of_trailers(trailers);
+        }
+    }
+
+    /// Has the route's timeout passed? Then the answer breaks off here.
+    pub fn overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.upstream.as_mut().and_then(|held| held.deadline.as_mut()) else { return false };
+        if deadline.as_mut().poll(cx) == Poll::Pending {
+            return false;
+        }
+        self.exchange.flag(Flag::UpstreamRequestTimeout);
+        self.exchange.details("response_timeout".into());
+        self.upstream = None;
+        true
+    }
+
+    /// An upgraded connection has ended: it is nobody's to use again.
+    pub fn end_of_upgrade(mut self) {
+        self.upstream = None;
+        self.complete();
+    }
+
+    pub fn failed(&self, error: &hyper::Error) {
+        tracing::debug!(%error, "the upstream broke off its answer");
+        self.exchange.flag(Flag::UpstreamConnectionTermination);
+        self.exchange.details("upstream_reset_after_response_started{connection_termination}".into());
+    }
+
+    /// The last byte has passed.
+    pub fn complete(&mut self) {
+        if std::mem::replace(&mut self.complete, true) {
+            return;
+        }
+        if let Some(held) = self.upstream.take() {
+            let Held { lease, picked, plain, .. } = *held;
+            let source = self.exchange.source.borrow();
+            let request_done = source.as_ref().is_none_or(|source| source.ended.get().is_some());
+            if let Lease::Single(single) = lease
+                && request_done
+            {
+                let pool = if plain { &picked.host.plain_pool } else { &picked.host.pool };
+                pool.give_back(single);
+            }
+        }
+        self.exchange.finish();
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        if !self.complete {
+            if self.exchange.flags.get().is_empty() {
+                self.exchange.flag(Flag::DownstreamConnectionTermination);
+                self.exchange.details("downstream_remote_disconnect".into());
+            }
+            self.exchange.finish();
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A request's head, made canonical once: one authority, one path, one client address, for routing, authorization and
+//! the upstream alike. What claims to be proven (client certificates, our own private headers) is taken off unless the
+//! connection proves it.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version, header,
+    request::Parts,
+    uri::PathAndQuery,
+};
+
+use super::{HttpConn, carry};
+use crate::{
+    config::{
+        hcm::{ClientAddress, ForwardClientCert, Underscores},
+        listener::Direction,
+    },
+    conn::edge,
+    decide::{
+        facts::{Connection, Facts, canonical_authority, canonical_path},
+        reply::Failure,
+    },
+};
+
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+
+/// The canonical head.
+pub struct Head {
+    pub method: Method,
+    pub version: Version,
+    pub scheme: &'static str,
+    pub authority: Box<str>,
+    pub target: PathAndQuery,
+    /// The target as it came, where it was changed.
+    pub original: Option<PathAndQuery>,
+    pub headers: HeaderMap,
+    /// What the codec keeps beside the headers (their case).
+    pub extensions: Extensions,
+    pub client: IpAddr,
+    /// Answer with a redirect to the canonical path.
+    pub redirect: bool,
+}
+
+impl Head {
+    pub fn facts<'a>(&'a self, connection: &'a Connection<'a>) -> Facts<'a> {
+        Facts {
+            method: &self.method,
+            scheme: self.scheme,
+            authority: &self.authority,
+            path: self.target.path(),
+            query: self.target.query(),
+            headers: &self.headers,
+            client: self.client,
+            connection,
+        }
+    }
+}
+
+/// Makes a request's head canonical, or says why it cannot be.
+pub fn read(http: &HttpConn, parts: Parts) -> Result<Head, Failure> {
+    let hcm = &http.plan.hcm;
+    let Parts { method, uri, version, mut headers, extensions, .. } = parts;
+    let version = unpack(http, &mut headers, version);
+    if version == Version::HTTP_10 && !hcm.http1.accept_http_10 {
+        return Err(Failure::BadRequest { why: "this listener does not accept HTTP/1.0 (accept_http_10)" });
+    }
+    check_underscores(hcm.headers.underscores, &mut headers)?;
+    let raw = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => match headers.get(header::HOST).map(HeaderValue::to_str) {
+            Some(Ok(host)) if !host.is_empty() => host,
+            Some(Err(_)) => return Err(Failure::BadRequest { why: "the Host header is not text" }),
+            _ if version == Version::HTTP_10 => "",
+            _ => return Err(Failure::BadRequest { why: "the request names no host" }),
+        },
+    };
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Failure::BadRequest { why: "the request has more than one Host header" });
+    }
+    let authority: Box<str> = canonical_authority(raw, &hcm.authority, http.conn.facts.local.port()).into();
+    headers.remove(header::HOST);
+    let original = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let canonical = canonical_path(original.path(), &hcm.path).map_err(|_| Failure::BadPath)?;
+    let redirect = canonical.redirect;
+    let (target, original) = if canonical.text == original.path() {
+        (original, None)
+    } else {
+        let mut text = canonical.text.into_owned();
+        if let Some(query) = original.query() {
+            // Writing to a string does not fail.
+            let _ = write!(text, "?{query}");
+        }
+        (PathAndQuery::try_from(text).map_err(|_| Failure::BadPath)?, Some(original))
+    };
+    let client = client_address(http, &mut headers);
+    let scheme = scheme(http, &mut headers);
+    client_certificate(http, &mut headers);
+    Ok(Head { method, version, scheme, authority, target, original, headers, extensions, client, redirect })
+}
+
+/// Takes our private headers off. A carried request is the HTTP/1.1 it was.
+fn unpack(http: &HttpConn, headers: &mut HeaderMap, version: Version) -> Version {
+    let (carried, peer) = carry::unpack(headers);
+    if !http.carrier {
+        return version;
+    }
+    if let Some(peer) = peer
+        && let (Some(principal), Ok(text)) = (http.conn.principal(), peer.to_str())
+        && let Some(workload) = edge::introduced(principal, text)
+    {
+        *http.conn.peer_workload.borrow_mut() = workload.into();
+    }
+    if carried { Version::HTTP_11 } else { version }
+}
+
+fn check_underscores(rule: Underscores, headers: &mut HeaderMap) -> Result<(), Failure> {
+    if rule == Underscores::Allow {
+        return Ok(());
+    }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    match rule {
+        Underscores::RejectRequest if !names.is_empty() => {
+            Err(Failure::BadRequest { why: "a header name contains an underscore, which this listener refuses" })
+        }
+        _ => {
+            for name in names {
+                headers.remove(name);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Finds the client's address, and says it to the upstream
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-for>).
+fn client_address(http: &HttpConn, headers: &mut HeaderMap) -> IpAddr {
+    let ClientAddress { use_remote, xff_trusted_hops, skip_xff_append, .. } = http.plan.hcm.address;
+    let peer = http.conn.facts.remote.ip();
+    let forwarded = headers.get(&X_FORWARDED_FOR).and_then(|value| value.to_str().ok());
+    if !use_remote {
+        let back = usize::try_from(xff_trusted_hops).unwrap_or(usize::MAX);
+        return forwarded.and_then(|list| nth_last(list, back)).unwrap_or(peer);
+    }
+    let client = match xff_trusted_hops.checked_sub(1) {
+        None => peer,
+        Some(back) => forwarded.and_then(|list| nth_last(list, back as usize)).unwrap_or(peer),
+    };
+    if !skip_xff_append {
+        let text = match forwarded {
+            Some(list) => format!("{list},{peer}"),
+            None => peer.to_string(),
+        };
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(X_FORWARDED_FOR, value);
+        }
+    }
+    // An edge proxy does not let the outside claim what is said only inside.
+    headers.remove(&X_ENVOY_INTERNAL);
+    if crate::decide::route::is_internal(client) {
+        headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
+    } else if let Ok(value) = HeaderValue::from_str(&client.to_string()) {
+        headers.insert(X_ENVOY_EXTERNAL_ADDRESS, value);
+    }
+    client
+}
+
+fn nth_last(list: &str, back: usize) -> Option<IpAddr> {
+    list.rsplit(',').nth(back)?.trim().parse().ok()
+}
+
+fn scheme(http: &HttpConn, headers: &mut HeaderMap) -> &'static str {
+    let tls = http.conn.facts.tls.is_some();
+    let said = headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
+    // Inside the mesh TLS is ours; the application's own scheme came in the header, or was http.
+    let inside = http.conn.direction() != Direction::Unspecified && !http.plan.hcm.address.use_remote;
+    match (inside, said) {
+        (true, Some(b"https")) => "https",
+        (true, Some(b"http")) => "http",
+        _ => {
+            let scheme = if tls && !inside { "https" } else { "http" };
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+            scheme
+        }
+    }
+}
+
+/// Keeps, sets or removes `x-forwarded-client-cert`
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert>).
+fn client_certificate(http: &HttpConn, headers: &mut HeaderMap) {
+    let rule = &http.plan.hcm.client_cert;
+    let principal = http.conn.principal();
+    match (rule.forward, principal) {
+        (ForwardClientCert::AlwaysForwardOnly, _) | (ForwardClientCert::ForwardOnly, Some(_)) => {}
+        (ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet, Some(principal)) => {
+            let mut text = String::new();
+            if let Some(own) = http.conn.worker.principal() {
+                let _ = write!(text, "By={own};");
+            }
+            if rule.subject {
+                let subject = http.conn.peer.as_ref().map_or("", |peer| &*peer.subject);
+                let _ = write!(text, "Subject=\"{}\";", subject.replace('"', "\\\""));
+            }
+            if rule.uri {
+                let _ = write!(text, "URI={principal};");
+            }
+            let text = text.trim_end_matches(';');
+            let old = headers
+                .get(&X_FORWARDED_CLIENT_CERT)
+                .filter(|_| rule.forward == ForwardClientCert::AppendForward)
+                .and_then(|value| value.to_str().ok());
+            let new = old.map_or_else(|| text.to_owned(), |old| format!("{old},{text}"));
+            if let Ok(value) = HeaderValue::from_str(&new) {
+                headers.insert(X_FORWARDED_CLIENT_CERT, value);
+            }
+        }
+        _ => {
+            headers.remove(&X_FORWARDED_CLIENT_CERT);
+        }
+    }
+}

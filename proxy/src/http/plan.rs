@@ -1,0 +1,48 @@
+//! What a worker keeps for one connection manager: its compiled logs, its counters, where its spans go.
+
+use std::sync::Arc;
+
+use crate::{
+    config::hcm::{Hcm, TracingProvider},
+    observe::{
+        Shard,
+        access_log::Plan,
+        stats::{HttpStats, Local},
+        trace::{Sampling, Target},
+    },
+};
+
+/// Ready to use by the exchanges of one worker.
+pub struct HttpPlan {
+    pub hcm: Arc<Hcm>,
+    pub log: Arc<Plan>,
+    pub stats: Local<HttpStats>,
+    /// Tracing is on: requests get a trace context.
+    pub traced: Option<Traced>,
+}
+
+/// Tracing of one connection manager.
+pub struct Traced {
+    pub sampling: Sampling,
+    /// Where spans go; `None`: headers only.
+    pub target: Option<Arc<Target>>,
+}
+
+impl HttpPlan {
+    pub fn new(hcm: Arc<Hcm>, shard: &Shard) -> Self {
+        let log = Arc::new(Plan::compile(&hcm.access_log));
+        let stats = shard.http(&hcm.stat_prefix);
+        let traced = hcm.tracing.as_ref().map(|tracing| {
+            let sampling =
+                Sampling { client: tracing.client, random: tracing.random, overall: tracing.overall };
+            let target = match &tracing.provider {
+                TracingProvider::None => None,
+                TracingProvider::OpenTelemetry { cluster, service } => {
+                    Some(Arc::new(Target { cluster: cluster.clone(), service_name: service.clone() }))
+                }
+            };
+            Traced { sampling, target }
+        });
+        Self { hcm, log, stats, traced }
+    }
+}

@@ -1,0 +1,10 @@
+//! Downstream connections: sockets that follow the configuration, and what is found out about a connection before a
+//! filter chain is chosen.
+//!
+//! `bind` opens the sockets, `accept` keeps them in step with the snapshot and takes connections, `origin` asks netfilter
+//! where a connection wanted to go, `peek` looks at the first bytes.
+
+pub mod accept;
+pub mod bind;
+pub mod origin;
+pub mod peek;

@@ -1,0 +1,33 @@
+//! `mesh-proxy`: the data plane. See `settings` for the command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mesh_proxy::{
+    app::{mesh, standalone},
+    redirect,
+    settings::{Cli, Command},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("mesh-proxy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let control = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match cli.command {
+        Some(Command::Redirect(args)) => redirect::run(&args),
+        Some(Command::Proxy(args)) => control()?.block_on(mesh::run(args)),
+        None => control()?.block_on(standalone::run(cli.envoy)),
+    }
+}

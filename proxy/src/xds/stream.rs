@@ -1,0 +1,266 @@
+//! The ADS stream: opens it with the proxy's identity, sends what [`Client`](mesh_proto::xds::client::Client) says, gives
+//! updates to [`Apply`], answers them. A lost stream is opened again after a growing, jittered wait, with the versions
+//! already held, so a server that knows the same sends nothing again. While it is down the last configuration serves.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mesh_proto::{
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+            aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+        },
+    },
+    xds::{
+        Type,
+        client::{Client, Update},
+    },
+};
+use mesh_runtime::{backoff::Backoff, drain::Drain};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+use super::apply::Apply;
+use crate::{observe::Stats, store::Store};
+
+/// A response may be large: a whole mesh at the first connect.
+const MAX_MESSAGE: usize = 256 << 20;
+/// Requests between this task and the connection.
+const REQUESTS: usize = 256;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// A stream that lived this long was a good one: the next wait is short again.
+const GOOD: Duration = Duration::from_secs(30);
+
+/// How to reach the control plane.
+pub struct Settings {
+    /// For logs: `pilot.istio-system.svc:15012`.
+    pub server: String,
+    /// A channel to it, made anew for each stream.
+    pub connect: Arc<dyn Fn() -> Result<Channel, String> + Send + Sync>,
+    pub node: Node,
+    /// The types to subscribe to, in this order.
+    pub types: Vec<Type>,
+    pub store: Store,
+    pub stats: Stats,
+}
+
+/// Why a stream ended.
+enum End {
+    Drained,
+    Lost(String),
+}
+
+/// An update whose ACK waits until everything in it serves.
+struct Held {
+    kind: Type,
+    update: Update,
+}
+
+/// Runs until the drain. `complete` turns true once, when the first whole configuration is in force.
+pub async fn run(settings: Settings, mut apply: Apply, complete: watch::Sender<bool>, drain: Drain) {
+    let mut client = Client::new(settings.types.iter().map(|kind| kind.url()));
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    for (kind, names) in apply.wanted() {
+        // Nothing is sent before the first connect.
+        let _ = client.want(kind.url(), names.iter().map(ToString::to_string));
+    }
+    loop {
+        let opened = Instant::now();
+        let end = one_stream(&settings, &mut client, &mut apply, &complete, &drain).await;
+        client.disconnect();
+        settings.stats.control().connected_state.set(0);
+        let why = match end {
+            End::Drained => return,
+            End::Lost(why) => why,
+        };
+        if opened.elapsed() >= GOOD {
+            backoff.reset();
+        }
+        let wait = backoff.next(rand::random());
+        tracing::warn!(server = %settings.server, %why, ?wait, "control plane not reachable; the last configuration serves");
+        settings.stats.control().xds_reconnects.add_shared(1);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = drain.drained() => return,
+        }
+        // Time passes for what is waited for, stream or no stream.
+        apply.settle(Instant::now());
+    }
+}
+
+async fn one_stream(
+    settings: &Settings,
+    client: &mut Client,
+    apply: &mut Apply,
+    complete: &watch::Sender<bool>,
+    drain: &Drain,
+) -> End {
+    let channel = match (settings.connect)() {
+        Ok(channel) => channel,
+        Err(why) => return End::Lost(why),
+    };
+    let (sender, receiver) = mpsc::channel(REQUESTS);
+    for request in client.connect(settings.node.clone()) {
+        if sender.send(request).await.is_err() {
+            return End::Lost("the stream closed before it began".into());
+        }
+    }
+    let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let opening = service.delta_aggregated_resources(ReceiverStream::new(receiver));
+    let responses = tokio::select! {
+        opened = opening => match opened {
+            Ok(response) => response.into_inner(),
+            Err(status) => return End::Lost(describe(&status)),
+        },
+        () = drain.drained() => return End::Drained,
+    };
+    settings.stats.control().connected_state.set(1);
+    tracing::info!(server = %settings.server, "connected to the control plane");
+    let mut stream = Stream { client, apply, sender, held: VecDeque::new() };
+    stream.follow(responses, &settings.store, complete, drain).await
+}
+
+/// tonic's transport errors hide their cause at the end of the chain.
+fn describe(status: &tonic::Status) -> String {
+    let mut text = format!("{}: {}", status.code(), status.message());
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+struct Stream<'a> {
+    client: &'a mut Client,
+    apply: &'a mut Apply,
+    sender: mpsc::Sender<DeltaDiscoveryRequest>,
+    held: VecDeque<Held>,
+}
+
+impl Stream<'_> {
+    async fn follow(
+        &mut self,
+        mut responses: Streaming<DeltaDiscoveryResponse>,
+        store: &Store,
+        complete: &watch::Sender<bool>,
+        drain: &Drain,
+    ) -> End {
+        let mut fillings = store.fillings();
+        loop {
+            if !*complete.borrow() && self.apply.is_complete() {
+                tracing::info!("the first configuration is complete");
+                complete.send_replace(true);
+            }
+            let deadline = self.apply.next_deadline();
+            let sent = tokio::select! {
+                message = responses.message() => match message {
+                    Ok(Some(response)) => self.response(response).await,
+                    Ok(None) => return End::Lost("the server ended the stream".into()),
+                    Err(status) => return End::Lost(describe(&status)),
+                },
+                () = until(deadline) => self.settled().await,
+                _ = fillings.changed() => self.settled().await,
+                () = drain.drained() => return End::Drained,
+            };
+            if sent.is_err() {
+                return End::Lost("the stream closed".into());
+            }
+        }
+    }
+
+    async fn response(&mut self, response: DeltaDiscoveryResponse) -> Result<(), Closed> {
+        let update = match self.client.receive(response) {
+            Ok(update) => update,
+            Err(refused) => {
+                tracing::warn!(reason = %refused.reason, "a response breaks the xDS protocol");
+                return self.send(*refused.request).await;
+            }
+        };
+        let taken = self.apply.take(&update);
+        if !taken.rejected.is_empty() {
+            let (error, names) = (taken.error(), taken.names());
+            tracing::warn!(r#type = %update.type_url, %error, "configuration refused; the last good one stays");
+            let request = self.client.nack(&update, &names, error);
+            self.send(request).await?;
+        } else {
+            self.acknowledge(update).await?;
+        }
+        self.ask().await?;
+        self.release().await
+    }
+
+    /// Acknowledges now, or when it serves. Endpoints, secrets and names serve already; of clusters an ACK means taken,
+    /// as with Envoy, since a server may wait for it before it sends their endpoints.
+    async fn acknowledge(&mut self, update: Update) -> Result<(), Closed> {
+        let kind = Type::from_url(&update.type_url);
+        match kind.filter(|kind| matches!(kind, Type::Listener | Type::Route)) {
+            Some(kind) => {
+                self.held.push_back(Held { kind, update });
+                Ok(())
+            }
+            None => {
+                let request = self.client.ack(&update);
+                self.send(request).await
+            }
+        }
+    }
+
+    /// Sends the ACKs of updates that serve by now, in the order of their coming.
+    async fn release(&mut self) -> Result<(), Closed> {
+        let mut waiting = VecDeque::new();
+        while let Some(held) = self.held.pop_front() {
+            let apply = &*self.apply;
+            let earlier = waiting.iter().any(|other: &Held| other.kind == held.kind);
+            if !earlier && held.update.changed.iter().all(|resource| apply.is_active(held.kind, &resource.name)) {
+                let request = self.client.ack(&held.update);
+                self.send(request).await?;
+            } else {
+                waiting.push_back(held);
+            }
+        }
+        self.held = waiting;
+        Ok(())
+    }
+
+    async fn settled(&mut self) -> Result<(), Closed> {
+        self.apply.settle(Instant::now());
+        self.release().await
+    }
+
+    /// Brings the subscriptions in line with what the configuration refers to.
+    async fn ask(&mut self) -> Result<(), Closed> {
+        let mut requests = Vec::new();
+        for (kind, names) in self.apply.wanted() {
+            requests.extend(self.client.want(kind.url(), names.iter().map(ToString::to_string)));
+        }
+        for request in requests {
+            self.send(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Closed> {
+        self.sender.send(request).await.map_err(|_| Closed)
+    }
+}
+
+/// The connection no longer takes requests.
+struct Closed;
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
