@@ -1,0 +1,3 @@
+//! Where the sums go. One file below for each kind of place.
+
+pub mod prometheus;
