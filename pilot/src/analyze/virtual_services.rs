@@ -1,0 +1,108 @@
+//! VirtualServices that contradict each other (IST0109) or their gateways (IST0132). Routes that cannot be reached
+//! (IST0130, IST0131) are found by `validate`, which needs one object only.
+
+use std::collections::BTreeMap;
+
+use mesh_proto::finding::{self, Finding};
+
+use super::{Scene, describe};
+use crate::model::{GatewayRef, Host, VirtualService};
+
+pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
+    conflicts(scene, findings);
+    for service in scene.world.virtual_services.values() {
+        not_in_gateway(scene, service, findings);
+    }
+}
+
+/// Two objects for the mesh's own traffic with the same host, seen from the same namespace.
+fn conflicts(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
+    let mut by_host: BTreeMap<&Host, Vec<&VirtualService>> = BTreeMap::new();
+    for service in scene
+        .world
+        .virtual_services
+        .values()
+        .filter(|service| service.applies_to_mesh())
+    {
+        for host in &service.hosts {
+            by_host.entry(host).or_default().push(service);
+        }
+    }
+    for (host, mut services) in by_host.into_iter().filter(|(_, services)| services.len() > 1) {
+        services.sort_by(|a, b| a.origin.precedence().cmp(&b.origin.precedence()));
+        for (i, service) in services.iter().enumerate() {
+            let other = services
+                .iter()
+                .enumerate()
+                .find(|(j, other)| i != *j && meet(service, other));
+            let Some((j, other)) = other else { continue };
+            let mut report = scene.report(&service.origin);
+            let at = service
+                .hosts
+                .iter()
+                .position(|known| known == host)
+                .unwrap_or_default();
+            let which = if i < j {
+                "this one, the older, counts"
+            } else {
+                "the older one counts, this one does not"
+            };
+            let text = format!(
+                "{host} is also a host of {}, for the mesh's own traffic too; {which}: merge them",
+                describe(other.origin.kind, &other.origin.namespace, &other.origin.name)
+            );
+            report.add(finding::CONFLICTING_MESH_HOSTS, format!("spec.hosts[{at}]"), text);
+            findings.append(&mut report.findings);
+        }
+    }
+}
+
+/// Is there a namespace that sees both?
+fn meet(a: &VirtualService, b: &VirtualService) -> bool {
+    use crate::model::Visibility::{Namespaces, None, Private, Public};
+    let (own_a, own_b) = (&a.origin.namespace, &b.origin.namespace);
+    match (&a.visibility, &b.visibility) {
+        (None, _) | (_, None) => false,
+        (Public, _) | (_, Public) => true,
+        (Private, other) => other.allows(own_b, own_a),
+        (other, Private) => other.allows(own_a, own_b),
+        (Namespaces(a), Namespaces(b)) => !a.is_disjoint(b),
+    }
+}
+
+fn not_in_gateway(scene: &Scene<'_>, service: &VirtualService, findings: &mut Vec<Finding>) {
+    let mut report = scene.report(&service.origin);
+    let namespace = &service.origin.namespace;
+    for reference in &service.gateways {
+        let GatewayRef::Gateway(key) = reference else {
+            continue;
+        };
+        let Some(gateway) = scene.world.gateways.get(key) else {
+            continue;
+        };
+        for (i, host) in service.hosts.iter().enumerate() {
+            let served = gateway.servers.iter().any(|server| {
+                !server
+                    .admits(namespace, &gateway.origin.namespace, host)
+                    .is_empty()
+            });
+            if !served {
+                let hosts: Vec<String> = gateway
+                    .servers
+                    .iter()
+                    .flat_map(|server| &server.hosts)
+                    .map(|server| server.host.to_string())
+                    .collect();
+                report.add(
+                    finding::HOST_NOT_IN_GATEWAY,
+                    format!("spec.hosts[{i}]"),
+                    format!(
+                        "gateway {key} does not serve {host} for namespace {namespace}; it serves {}",
+                        hosts.join(", ")
+                    ),
+                );
+            }
+        }
+    }
+    findings.append(&mut report.findings);
+}

@@ -1,0 +1,216 @@
+//! From the API's objects to the model: one file per kind. A conversion never fails: what is wrong is a finding, and an
+//! object with an error has no new meaning (the caller keeps the last good one).
+//!
+//! Names are resolved here (`reviews` in namespace `default` becomes `reviews.default.svc.cluster.local`), defaults of the
+//! mesh's settings are filled in, deprecated forms become the current ones.
+
+use std::sync::Arc;
+
+use mesh_proto::{
+    finding::{Finding, Report},
+    kube::{
+        Kind, Manifest, Object, ObjectMeta, decode,
+        networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry},
+        security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication},
+        telemetry::Telemetry,
+    },
+    names,
+    validate::{self, Validate},
+};
+
+use crate::model::{Item, MeshConfig, Origin, Visibility};
+
+mod authorization_policy;
+pub mod canonical;
+mod destination_rule;
+mod endpoint_slice;
+mod gateway;
+mod namespace;
+mod peer_authentication;
+mod pod;
+mod request_authentication;
+mod secret;
+mod service;
+mod service_entry;
+mod sidecar;
+mod telemetry;
+mod virtual_service;
+mod workload_entry;
+
+pub use pod::workload_name;
+
+/// What an object means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Meaning {
+    Item(Item),
+    /// Nothing to the model (such as a Deployment, or a pod that has ended).
+    Nothing,
+    /// It has an error: the last good meaning stays.
+    Invalid,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Converted {
+    pub meaning: Meaning,
+    pub findings: Vec<Finding>,
+}
+
+/// What one object means, given the settings of the mesh.
+pub fn convert(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
+    let mut converted = meaning(manifest, mesh);
+    converted
+        .findings
+        .append(&mut validate::annotations::check(manifest));
+    converted
+}
+
+fn meaning(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
+    match manifest.kind {
+        Kind::Namespace => core(manifest, namespace::convert),
+        Kind::Service => core(manifest, |object, origin, report| {
+            service::convert(object, origin, mesh, report)
+        }),
+        Kind::EndpointSlice => core(manifest, endpoint_slice::convert),
+        Kind::Pod => core(manifest, pod::convert),
+        Kind::Secret => core(manifest, secret::convert),
+        Kind::ConfigMap if validate::is_mesh_config(manifest) => {
+            let (config, findings) = validate::mesh_config(manifest);
+            let meaning = config.map_or(Meaning::Invalid, |config| {
+                Meaning::Item(Item::Mesh(Arc::new(config)))
+            });
+            Converted { meaning, findings }
+        }
+        Kind::VirtualService => resource::<VirtualService>(manifest, |object, origin| {
+            Item::VirtualService(Arc::new(virtual_service::convert(object, origin, mesh)))
+        }),
+        Kind::DestinationRule => resource::<DestinationRule>(manifest, |object, origin| {
+            Item::DestinationPolicy(Arc::new(destination_rule::convert(object, origin, mesh)))
+        }),
+        Kind::Gateway => resource::<Gateway>(manifest, |object, origin| {
+            Item::Gateway(Arc::new(gateway::convert(object, origin)))
+        }),
+        Kind::ServiceEntry => resource::<ServiceEntry>(manifest, |object, origin| {
+            Item::ServiceEntry(Arc::new(service_entry::convert(object, origin, mesh)))
+        }),
+        Kind::WorkloadEntry => resource::<WorkloadEntry>(manifest, |object, origin| {
+            Item::WorkloadEntry(Arc::new(workload_entry::convert(object, origin)))
+        }),
+        Kind::Sidecar => resource::<Sidecar>(manifest, |object, origin| {
+            Item::Sidecar(Arc::new(sidecar::convert(object, origin)))
+        }),
+        Kind::PeerAuthentication => resource::<PeerAuthentication>(manifest, |object, origin| {
+            Item::PeerAuthentication(Arc::new(peer_authentication::convert(object, origin)))
+        }),
+        Kind::RequestAuthentication => resource::<RequestAuthentication>(manifest, |object, origin| {
+            Item::RequestAuthentication(Arc::new(request_authentication::convert(object, origin)))
+        }),
+        Kind::AuthorizationPolicy => resource::<AuthorizationPolicy>(manifest, |object, origin| {
+            Item::AuthorizationPolicy(Arc::new(authorization_policy::convert(object, origin)))
+        }),
+        Kind::Telemetry => resource::<Telemetry>(manifest, |object, origin| {
+            Item::Telemetry(Arc::new(telemetry::convert(object, origin)))
+        }),
+        _ => Converted {
+            meaning: Meaning::Nothing,
+            findings: Vec::new(),
+        },
+    }
+}
+
+/// An object of the mesh's API: validated, then converted.
+fn resource<T: Validate>(manifest: &Manifest, convert: impl FnOnce(&Object<T>, Origin) -> Item) -> Converted {
+    let (object, findings) = validate::typed::<T>(manifest);
+    let meaning = match &object {
+        Some(object) => Meaning::Item(convert(
+            object,
+            origin(manifest, &object.metadata, manifest.version()),
+        )),
+        None => Meaning::Invalid,
+    };
+    Converted { meaning, findings }
+}
+
+/// An object of Kubernetes' API: Kubernetes has validated it, but a file has not.
+fn core<T>(manifest: &Manifest, convert: impl FnOnce(&T, Origin, &mut Report) -> Option<Item>) -> Converted
+where
+    T: serde::de::DeserializeOwned + k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
+    let (object, findings) = decode::core::<T>(manifest);
+    let Some(object) = object else {
+        return Converted {
+            meaning: Meaning::Invalid,
+            findings,
+        };
+    };
+    let mut report = Report::new(manifest.object_ref(), manifest.source.clone());
+    report.findings = findings;
+    // Versions of these kinds concern nobody, and would make equal values differ.
+    let item = convert(
+        &object,
+        origin(manifest, object.metadata(), String::new()),
+        &mut report,
+    );
+    let meaning = match item {
+        _ if report.has_error() => Meaning::Invalid,
+        Some(item) => Meaning::Item(item),
+        None => Meaning::Nothing,
+    };
+    Converted {
+        meaning,
+        findings: report.findings,
+    }
+}
+
+fn origin(manifest: &Manifest, metadata: &ObjectMeta, version: String) -> Origin {
+    Origin {
+        kind: manifest.kind,
+        namespace: manifest.key.namespace.clone(),
+        name: manifest.key.name.clone(),
+        version,
+        created: metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(0, |time| time.0.as_second()),
+    }
+}
+
+/// `exportTo`, with the mesh's default where the object says nothing.
+fn visibility(export_to: &[String], namespace: &str, default: &[String]) -> Visibility {
+    let default = Visibility::new(default.iter().map(String::as_str), namespace, &Visibility::Public);
+    Visibility::new(export_to.iter().map(String::as_str), namespace, &default)
+}
+
+/// The DNS domain of Services.
+const DOMAIN: &str = names::CLUSTER_DOMAIN;
+
+/// A port that `validate` has seen; what is out of range cannot come here and would be 0, which no proxy listens on.
+fn port(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::testing::manifests;
+
+    /// The meaning of the only object in a text; panics if it has none.
+    pub fn item(text: &str) -> Item {
+        let manifest = manifests(text).remove(0);
+        match convert(&manifest, &MeshConfig::default()) {
+            Converted {
+                meaning: Meaning::Item(item),
+                ..
+            } => item,
+            other => panic!("{other:#?}"),
+        }
+    }
+
+    /// An object of the mesh's API in namespace `ns`, with this spec.
+    pub fn of_spec(kind: Kind, spec: &str) -> Item {
+        let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+        item(&format!(
+            "apiVersion: {}\nkind: {kind}\nmetadata: {{name: x, namespace: ns}}\nspec:\n{spec}",
+            kind.api_version()
+        ))
+    }
+}

@@ -1,0 +1,129 @@
+//! Gateway.
+
+use mesh_proto::kube::{Object, networking as api};
+
+use super::port;
+use crate::model::{
+    Gateway, Host, Origin, Protocol, Selector, Server,
+    gateway::{HostScope, ServerHost, ServerTls, ServerTlsMode, TlsVersion},
+};
+
+pub fn convert(object: &Object<api::Gateway>, origin: Origin) -> Gateway {
+    Gateway {
+        selector: Selector(object.spec.selector.clone()),
+        servers: object.spec.servers.iter().map(server).collect(),
+        origin,
+    }
+}
+
+fn server(server: &api::Server) -> Server {
+    let declared = server.port.clone().unwrap_or_default();
+    Server {
+        name: server.name.clone(),
+        port: port(declared.number),
+        port_name: declared.name,
+        protocol: Protocol::declared(&declared.protocol).unwrap_or(Protocol::Tcp),
+        bind: server.bind.parse().ok(),
+        hosts: server.hosts.iter().map(|host| server_host(host)).collect(),
+        tls: server.tls.as_ref().map(|tls| server_tls(tls, &declared.protocol)),
+    }
+}
+
+fn server_host(text: &str) -> ServerHost {
+    match text.split_once('/') {
+        None => ServerHost {
+            scope: HostScope::Any,
+            host: Host::new(text),
+        },
+        Some((namespace, host)) => ServerHost {
+            scope: scope(namespace),
+            host: Host::new(host),
+        },
+    }
+}
+
+/// `*`, `.` or a namespace.
+pub fn scope(namespace: &str) -> HostScope {
+    match namespace {
+        "*" => HostScope::Any,
+        "." => HostScope::Own,
+        name => HostScope::Namespace(name.to_owned()),
+    }
+}
+
+fn server_tls(tls: &api::ServerTls, protocol: &str) -> ServerTls {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let encrypted = protocol.eq_ignore_ascii_case("HTTPS") || protocol.eq_ignore_ascii_case("TLS");
+    let version = |version: Option<api::TlsVersion>| match version? {
+        api::TlsVersion::Auto => None,
+        api::TlsVersion::V1_0 => Some(TlsVersion::V1_0),
+        api::TlsVersion::V1_1 => Some(TlsVersion::V1_1),
+        api::TlsVersion::V1_2 => Some(TlsVersion::V1_2),
+        api::TlsVersion::V1_3 => Some(TlsVersion::V1_3),
+    };
+    // The mode that is not said is the API's first.
+    let mode = match tls.mode {
+        _ if !encrypted => ServerTlsMode::None,
+        None | Some(api::ServerTlsMode::Simple) => ServerTlsMode::Simple,
+        Some(api::ServerTlsMode::Passthrough) => ServerTlsMode::Passthrough,
+        Some(api::ServerTlsMode::Mutual) => ServerTlsMode::Mutual,
+        Some(api::ServerTlsMode::OptionalMutual) => ServerTlsMode::OptionalMutual,
+        Some(api::ServerTlsMode::AutoPassthrough) => ServerTlsMode::AutoPassthrough,
+        Some(api::ServerTlsMode::IstioMutual) => ServerTlsMode::MeshMutual,
+    };
+    ServerTls {
+        mode,
+        https_redirect: tls.https_redirect,
+        credentials: some(&tls.credential_name)
+            .into_iter()
+            .chain(tls.credential_names.iter().cloned())
+            .collect(),
+        certificate: some(&tls.server_certificate),
+        private_key: some(&tls.private_key),
+        ca_certificates: some(&tls.ca_certificates),
+        subject_alt_names: tls.subject_alt_names.clone(),
+        minimum: version(tls.min_protocol_version),
+        maximum: version(tls.max_protocol_version),
+        cipher_suites: tls.cipher_suites.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        convert::testing::of_spec,
+        model::{Item, Kind},
+    };
+
+    #[test]
+    fn gateways() {
+        let item = of_spec(
+            Kind::Gateway,
+            "selector: {istio: ingressgateway}\nservers:\n\
+             - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*', ./A.example.com, other/*.b], tls: {httpsRedirect: true}}\n\
+             - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_3}}\n\
+             - {port: {number: 444, name: tls, protocol: TLS}, hosts: [a], tls: {mode: PASSTHROUGH}}\n",
+        );
+        let Item::Gateway(gateway) = item else { panic!() };
+        let [http, https, tls] = &gateway.servers[..] else {
+            panic!()
+        };
+        assert!(http.is_http() && !http.terminates_tls() && http.tls.as_ref().unwrap().https_redirect);
+        assert!(https.is_http() && https.terminates_tls() && !tls.is_http() && !tls.terminates_tls());
+        let secure = https.tls.clone().unwrap();
+        assert_eq!(
+            (secure.credentials, secure.minimum),
+            (vec!["c".to_owned()], Some(TlsVersion::V1_3))
+        );
+        let admits = |namespace: &str, host: &str| -> Vec<String> {
+            http.admits(namespace, "ns", &Host::new(host))
+                .into_iter()
+                .map(Host::to_string)
+                .collect()
+        };
+        assert_eq!(admits("ns", "a.example.com"), ["a.example.com"]);
+        assert_eq!(admits("other", "*.b"), ["*.b"]);
+        assert_eq!(admits("third", "*"), ["*"]);
+    }
+}

@@ -1,0 +1,177 @@
+//! From a view to xDS resources, in two steps. [`inputs`] looks at a view and says what is wanted; an [`Input`] holds
+//! everything that its resource is made from, and so is the cache key. [`Input::encode`] is a pure function of it.
+//!
+//! | Module | What it makes |
+//! | --- | --- |
+//! | [`cluster`], [`endpoint`] | CDS and EDS, both from the list in [`destination`] |
+//! | [`listener`], [`route`] | LDS and RDS, for sidecars and gateways |
+//! | [`filter`] | what stands in listeners: connection managers, authorization, logs, traces, faults |
+//! | [`secret`], [`name_table`] | credentials of gateways; names for the proxies' DNS |
+//! | [`own`] | the ports of the workload itself |
+//! | [`value`] | protobuf's small values |
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use mesh_proto::xds::Type;
+use prost::Message;
+
+use crate::{
+    snapshot::Snapshot,
+    view::View,
+};
+
+pub mod cluster;
+pub mod destination;
+pub mod endpoint;
+pub mod filter;
+pub mod listener;
+pub mod name_table;
+pub mod own;
+pub mod route;
+pub mod secret;
+pub mod value;
+
+/// What one resource is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    Cluster(cluster::Input),
+    Endpoint(endpoint::Input),
+    Listener(Box<listener::Input>),
+    Route(route::Input),
+    Secret(secret::Input),
+    NameTable(name_table::Input),
+}
+
+impl Input {
+    pub fn kind(&self) -> Type {
+        match self {
+            Self::Cluster(_) => Type::Cluster,
+            Self::Endpoint(_) => Type::Endpoint,
+            Self::Listener(_) => Type::Listener,
+            Self::Route(_) => Type::Route,
+            Self::Secret(_) => Type::Secret,
+            Self::NameTable(_) => Type::NameTable,
+        }
+    }
+
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cluster(input) => cluster::name(input),
+            Self::Endpoint(input) => input.cluster.clone(),
+            Self::Listener(input) => listener::name(input),
+            Self::Route(input) => input.name.clone(),
+            Self::Secret(input) => input.name.clone(),
+            Self::NameTable(_) => name_table::NAME.to_owned(),
+        }
+    }
+
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Cluster(input) => cluster::generate(input).encode_to_vec(),
+            Self::Endpoint(input) => endpoint::generate(input).encode_to_vec(),
+            Self::Listener(input) => listener::generate(input).encode_to_vec(),
+            Self::Route(input) => route::generate(input).encode_to_vec(),
+            Self::Secret(input) => secret::generate(input).encode_to_vec(),
+            Self::NameTable(input) => name_table::generate(input).encode_to_vec(),
+        }
+        .into()
+    }
+}
+
+/// Everything of one type that a viewer gets.
+pub fn inputs(view: &View<'_>, kind: Type) -> Vec<Input> {
+    match kind {
+        Type::Cluster => clusters(view).into_iter().map(Input::Cluster).collect(),
+        Type::Endpoint => {
+            let eds = destination::all(view).into_iter().filter(|destination| destination.uses_eds(view));
+            eds.map(|destination| Input::Endpoint(destination.endpoints(view))).collect()
+        }
+        Type::Listener => {
+            unique(listener::inputs(view)).into_iter().map(|input| Input::Listener(Box::new(input))).collect()
+        },
+        Type::Route => {
+            let tables = if view.is_gateway() { route::gateway::inputs(view) } else { route::sidecar::inputs(view) };
+            tables.into_iter().map(Input::Route).collect()
+        }
+        Type::Secret => secrets(view).into_iter().map(Input::Secret).collect(),
+        Type::NameTable => name_table::input(view).map(Input::NameTable).into_iter().collect(),
+    }
+}
+
+/// The moment since which resources of this type can have changed: that of the youngest index which they are made from.
+pub fn since(snapshot: &Snapshot, kind: Type) -> u64 {
+    // Every view begins with these.
+    let view = [
+        snapshot.mesh.since,
+        snapshot.services.since,
+        snapshot.sidecars.since,
+        // What a gateway sees depends on its rules.
+        snapshot.gateways.since,
+        snapshot.routes.since,
+    ];
+    let own = match kind {
+        Type::Cluster => vec![snapshot.policies.since, snapshot.traits.since],
+        Type::Endpoint => vec![snapshot.policies.since, snapshot.endpoints.since, snapshot.peers.since, snapshot.traits.since],
+        Type::Listener => vec![
+            snapshot.policies.since,
+            snapshot.traits.since,
+            snapshot.peers.since,
+            snapshot.authorization.since,
+            snapshot.telemetries.since,
+        ],
+        Type::Route => vec![snapshot.policies.since],
+        Type::Secret => vec![snapshot.credentials.since],
+        Type::NameTable => vec![snapshot.traits.since, snapshot.endpoints.since],
+    };
+    view.into_iter().chain(own).max().unwrap_or_default()
+}
+
+fn clusters(view: &View<'_>) -> Vec<cluster::Input> {
+    let connect_timeout = view.mesh().connect_timeout.0;
+    let outbound = destination::all(view).into_iter().filter(|destination| {
+        // A name that stands for many cannot be resolved.
+        !(destination.service.host.is_wildcard() && destination.needs_name())
+    });
+    let mut inputs: Vec<cluster::Input> =
+        outbound.map(|destination| cluster::Input::Outbound(Box::new(destination.cluster(view)))).collect();
+    inputs.push(cluster::Input::BlackHole);
+    if view.is_gateway() {
+        return inputs;
+    }
+    let ipv6 = view.viewer.ipv6;
+    inputs.push(cluster::Input::Passthrough { connect_timeout });
+    inputs.push(cluster::Input::InboundPassthrough { connect_timeout, ipv6 });
+    inputs.extend(own::ports(view).into_iter().map(|port| {
+        cluster::Input::Inbound(cluster::Inbound {
+            port: port.number,
+            protocol: port.protocol,
+            host: port.service.host.clone(),
+            service_name: port.service.name.clone(),
+            namespace: port.service.namespace.clone(),
+            connect_timeout,
+            ipv6,
+        })
+    }));
+    inputs
+}
+
+/// Credentials of the gateway's own namespace; a sidecar gets none.
+fn secrets(view: &View<'_>) -> Vec<secret::Input> {
+    if !view.is_gateway() {
+        return Vec::new();
+    }
+    let mut names = BTreeSet::new();
+    let own = view.snapshot.credentials.of_namespace(&view.viewer.namespace);
+    own.iter().flat_map(secret::inputs).filter(|input| names.insert(input.name.clone())).collect()
+}
+
+/// The first listener of each name.
+fn unique(inputs: Vec<listener::Input>) -> Vec<listener::Input> {
+    let mut names = BTreeSet::new();
+    inputs.into_iter().filter(|input| names.insert(listener::name(input))).collect()
+}
+
+#[cfg(test)]
+#[path = "generate/tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! Objects in, clusters out.
+
+use mesh_proto::xds::Type;
+use serde_json::{Value, json};
+
+use crate::testing::{gateway, names, resource, sidecar};
+
+fn cluster(objects: &str, name: &str) -> Value {
+    resource(&sidecar("productpage"), objects, Type::Cluster, name)
+}
+
+const REVIEWS: &str = "outbound|9080||reviews.default.svc.cluster.local";
+
+#[test]
+fn a_sidecar_has_every_port_and_the_three_that_always_exist() {
+    let names = names(&sidecar("reviews"), "", Type::Cluster);
+    for name in [
+        REVIEWS,
+        "outbound|6379||redis.default.svc.cluster.local",
+        "inbound|8080||",
+        "PassthroughCluster",
+        "BlackHoleCluster",
+        "InboundPassthroughCluster",
+    ] {
+        assert!(names.iter().any(|known| known == name), "{name} is not among {names:?}");
+    }
+}
+
+#[test]
+fn a_service_is_an_eds_cluster_whose_endpoints_say_whether_they_take_mesh_tls() {
+    let cluster = cluster("", REVIEWS);
+    assert_eq!(cluster["type"], "EDS");
+    assert_eq!(cluster["eds_cluster_config"]["service_name"], REVIEWS);
+    assert_eq!(cluster["eds_cluster_config"]["eds_config"]["ads"], json!({}));
+    let matches = &cluster["transport_socket_matches"];
+    assert_eq!(matches[0]["match"], json!({"tlsMode": "istio"}));
+    assert_eq!(matches[1]["name"], "tlsMode-disabled");
+    let context = &matches[0]["transport_socket"]["typed_config"];
+    assert_eq!(context["sni"], "outbound_.9080_._.reviews.default.svc.cluster.local");
+    let common = &context["common_tls_context"];
+    assert_eq!(common["alpn_protocols"], json!(["istio-http/1.1", "http/1.1"]));
+    assert_eq!(common["tls_certificate_sds_secret_configs"][0]["name"], "default");
+    let names =
+        &common["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"];
+    assert_eq!(names.as_array().map(Vec::len), Some(1));
+    assert_eq!(names[0]["matcher"]["exact"], "spiffe://cluster.local/ns/default/sa/reviews");
+}
+
+#[test]
+fn subsets_have_clusters_and_their_settings_win() {
+    let rule = r"
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews, namespace: default}
+spec:
+  host: reviews
+  trafficPolicy: {loadBalancer: {simple: RANDOM}, connectionPool: {tcp: {maxConnections: 7}}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
+";
+    let v1 = cluster(rule, "outbound|9080|v1|reviews.default.svc.cluster.local");
+    assert_eq!(v1["lb_policy"], "RANDOM");
+    assert_eq!(v1["circuit_breakers"]["thresholds"][0]["max_connections"], 7);
+    assert_eq!(v1["metadata"]["filter_metadata"]["istio"]["subset"], "v1");
+    assert_eq!(
+        v1["metadata"]["filter_metadata"]["istio"]["config"],
+        "/apis/networking.istio.io/v1/namespaces/default/destination-rule/reviews"
+    );
+    let v2 = cluster(rule, "outbound|9080|v2|reviews.default.svc.cluster.local");
+    assert!(v2.get("lb_policy").is_none_or(|policy| policy == "ROUND_ROBIN"), "{v2}");
+    assert_eq!(v2["circuit_breakers"]["thresholds"][0]["max_connections"], 7);
+}
+
+#[test]
+fn a_rule_about_tls_replaces_what_is_automatic() {
+    let rule = |mode: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: r, namespace: default}}\n\
+             spec: {{host: reviews, trafficPolicy: {{tls: {{mode: {mode}}}}}}}\n"
+        )
+    };
+    let off = cluster(&rule("DISABLE"), REVIEWS);
+    assert!(off.get("transport_socket").is_none() && off.get("transport_socket_matches").is_none());
+    let mesh = cluster(&rule("ISTIO_MUTUAL"), REVIEWS);
+    let common = &mesh["transport_socket"]["typed_config"]["common_tls_context"];
+    assert_eq!(common["tls_certificate_sds_secret_configs"][0]["name"], "default");
+}
+
+#[test]
+fn outside_services_are_resolved_or_reached_as_they_are() {
+    let entry = |resolution: &str, hosts: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: out, namespace: default}}\n\
+             spec: {{hosts: [{hosts}], location: MESH_EXTERNAL, resolution: {resolution}, \
+             ports: [{{number: 443, name: tls, protocol: TLS}}]}}\n"
+        )
+    };
+    let dns = cluster(&entry("DNS", "example.com"), "outbound|443||example.com");
+    assert_eq!(dns["type"], "STRICT_DNS");
+    let endpoint = &dns["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    assert_eq!(endpoint["address"]["socket_address"], json!({"address": "example.com", "port_value": 443}));
+    assert!(dns.get("transport_socket_matches").is_none(), "the mesh's TLS is not for the outside");
+    let none = cluster(&entry("NONE", "'*.example.com'"), "outbound|443||*.example.com");
+    assert_eq!((&none["type"], &none["lb_policy"]), (&json!("ORIGINAL_DST"), &json!("CLUSTER_PROVIDED")));
+}
+
+#[test]
+fn inbound_clusters_come_from_an_address_that_is_not_redirected() {
+    let inbound = resource(&sidecar("reviews"), "", Type::Cluster, "inbound|8080||");
+    assert_eq!(inbound["type"], "ORIGINAL_DST");
+    assert_eq!(inbound["upstream_bind_config"]["source_address"]["address"], "127.0.0.6");
+}
+
+#[test]
+fn a_headless_service_is_reached_where_the_client_wants() {
+    let peers = cluster("", "outbound|2380||peers.default.svc.cluster.local");
+    assert_eq!(peers["type"], "ORIGINAL_DST");
+    assert!(peers.get("transport_socket").is_none(), "its endpoint does not take the mesh's TLS");
+}
+
+#[test]
+fn a_gateway_has_only_what_its_rules_lead_to() {
+    let objects = r"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g, namespace: default}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: default}
+spec: {hosts: ['*'], gateways: [g], http: [{route: [{destination: {host: reviews}}]}]}
+";
+    assert_eq!(names(&gateway(), objects, Type::Cluster), [REVIEWS, "BlackHoleCluster"]);
+    assert_eq!(names(&gateway(), objects, Type::Endpoint), [REVIEWS]);
+}

@@ -1,0 +1,340 @@
+//! Which listeners a proxy needs, from what it sees.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Input, gateway, inbound, outbound, tls};
+use crate::{
+    generate::{
+        filter::{access_log::Logs, hcm::{Settings, Side}, tcp::Target},
+        own,
+        route::{self, gateway::Bound},
+    },
+    model::{
+        GatewayRef, Host, Labels, MtlsMode, Service, ServicePort,
+        route::{TcpMatch, TlsMatch, WeightedDestination},
+    },
+    view::View,
+};
+
+/// How long an inbound connection may stay silent before it counts as plain bytes. The client's proxy speaks at once,
+/// so this is only about clients without one, and servers that speak first.
+const INBOUND_DETECTION: Duration = Duration::from_secs(5);
+
+pub fn inputs(view: &View<'_>) -> Vec<Input> {
+    if view.is_gateway() { gateways(view) } else { sidecar(view) }
+}
+
+fn sidecar(view: &View<'_>) -> Vec<Input> {
+    let settings = view.http_settings(Side::Outbound);
+    let logs = view.logs(Side::Outbound);
+    let virtual_outbound = outbound::Virtual { allow_any: view.allow_any(), logs: logs.clone() };
+    let mut inputs =
+        vec![Input::VirtualOutbound(virtual_outbound), Input::VirtualInbound(Box::new(to_workload(view)))];
+    let mut http_ports = BTreeSet::new();
+    for service in view.services() {
+        http_ports.extend(service.ports.iter().filter(|port| port.protocol.is_http()).map(|port| port.number));
+    }
+    inputs.extend(http_ports.iter().map(|port| {
+        Input::Http(outbound::Http { port: *port, settings: settings.clone() })
+    }));
+    let mut tcp: BTreeMap<(String, u16), outbound::Tcp> = BTreeMap::new();
+    for service in view.services() {
+        for port in &service.ports {
+            let passes = port.protocol.is_tcp() || port.protocol.is_tls() || port.protocol.is_auto();
+            if passes {
+                add(view, service, port, (&settings, &logs), &http_ports, &mut tcp);
+            }
+        }
+    }
+    inputs.extend(tcp.into_values().map(Input::Tcp));
+    inputs
+}
+
+/// The listeners of one port that is not declared to be HTTP.
+fn add(
+    view: &View<'_>,
+    service: &Arc<Service>,
+    port: &ServicePort,
+    (settings, logs): (&Settings, &Logs),
+    http_ports: &BTreeSet<u16>,
+    all: &mut BTreeMap<(String, u16), outbound::Tcp>,
+) {
+    let plain = Target::only(mesh_proto::names::outbound_cluster(port.number, "", service.host.as_str()));
+    let chains = chains(view, service, port);
+    let rest = rest(view, service, port).unwrap_or_else(|| plain.clone());
+    let idle = view.policy(service).and_then(|rule| rule.effective(port.number, None).pool?.tcp_idle_timeout);
+    let blank = |address: String| outbound::Tcp {
+        address,
+        port: port.number,
+        chains: Vec::new(),
+        rest: None,
+        allow_any: view.allow_any(),
+        sniff: None,
+        logs: logs.clone(),
+        idle,
+    };
+    let sniff = port.protocol.is_auto().then(|| outbound::Sniff {
+        settings: settings.clone(),
+        routes: route::sidecar::auto_name(&service.host, port.number),
+        timeout: view.mesh().protocol_detection_timeout.0,
+        tell_alpn: !view.viewer.ours,
+    });
+    let addresses: Vec<IpAddr> = if service.is_headless() {
+        view.snapshot.traits.headless(&service.key()).collect()
+    } else {
+        service.addresses.iter().copied().chain(service.auto_address.filter(|_| view.viewer.dns)).collect()
+    };
+    for address in &addresses {
+        // Two services with one address and port: the first one stays.
+        all.entry((address.to_string(), port.number)).or_insert_with(|| outbound::Tcp {
+            chains: chains.clone(),
+            rest: Some(rest.clone()),
+            sniff: sniff.clone(),
+            ..blank(address.to_string())
+        });
+    }
+    // Without an address of its own a service is told apart by server name or range, on the listener of all addresses.
+    let anywhere = addresses.is_empty() && !service.is_headless();
+    if (!anywhere && service.ranges.is_empty()) || http_ports.contains(&port.number) {
+        return;
+    }
+    let everywhere = "0.0.0.0".to_owned();
+    let shared = all.entry((everywhere.clone(), port.number)).or_insert_with(|| blank(everywhere));
+    let mut more = chains;
+    if !service.ranges.is_empty() {
+        more.push(outbound::Chain { server_names: Vec::new(), destinations: service.ranges.clone(), targets: rest });
+    } else if port.protocol.is_tls() {
+        let named = |chain: &outbound::Chain| chain.server_names.contains(&service.host);
+        if !more.iter().any(named) {
+            more.push(outbound::Chain {
+                server_names: vec![service.host.clone()],
+                destinations: Vec::new(),
+                targets: rest,
+            });
+        }
+    } else if shared.rest.is_none() {
+        shared.rest = Some(rest);
+        shared.sniff = shared.sniff.take().or(sniff);
+    }
+    // Envoy refuses two chains with equal conditions; the first one stays.
+    for chain in more {
+        let same = |other: &outbound::Chain| {
+            other.server_names == chain.server_names && other.destinations == chain.destinations
+        };
+        if !shared.chains.iter().any(same) {
+            shared.chains.push(chain);
+        }
+    }
+}
+
+/// What VirtualServices say about connections of this port: TLS by server name, TCP by destination.
+fn chains(view: &View<'_>, service: &Service, port: &ServicePort) -> Vec<outbound::Chain> {
+    let Some(source) = view.route_of(&service.host) else { return Vec::new() };
+    let mut chains: Vec<outbound::Chain> = Vec::new();
+    let mut push = |chain: outbound::Chain| {
+        let same = |other: &outbound::Chain| {
+            other.server_names == chain.server_names && other.destinations == chain.destinations
+        };
+        if !chains.iter().any(same) {
+            chains.push(chain);
+        }
+    };
+    if port.protocol.is_tls() || port.protocol.is_auto() {
+        for route in &source.tls {
+            for wanted in route.matches.iter().filter(|own| tls_applies(view, own, &GatewayRef::Mesh, port.number)) {
+                push(outbound::Chain {
+                    server_names: wanted.sni_hosts.clone(),
+                    destinations: wanted.destination_subnets.clone(),
+                    targets: targets(view, &route.destinations, port.number),
+                });
+            }
+        }
+    }
+    for route in &source.tcp {
+        for wanted in route.matches.iter().filter(|own| tcp_applies(view, own, &GatewayRef::Mesh, port.number)) {
+            if !wanted.destination_subnets.is_empty() {
+                push(outbound::Chain {
+                    server_names: Vec::new(),
+                    destinations: wanted.destination_subnets.clone(),
+                    targets: targets(view, &route.destinations, port.number),
+                });
+            }
+        }
+    }
+    chains
+}
+
+/// Where a VirtualService sends all connections of this port; `None`: nowhere else.
+fn rest(view: &View<'_>, service: &Service, port: &ServicePort) -> Option<Vec<Target>> {
+    let source = view.route_of(&service.host)?;
+    let route = source.tcp.iter().find(|route| {
+        route.matches.is_empty()
+            || route.matches.iter().any(|own| {
+                own.destination_subnets.is_empty() && tcp_applies(view, own, &GatewayRef::Mesh, port.number)
+            })
+    })?;
+    Some(targets(view, &route.destinations, port.number))
+}
+
+fn source_is(view: &View<'_>, labels: &Labels, namespace: Option<&String>, place: &GatewayRef) -> bool {
+    *place != GatewayRef::Mesh
+        || (labels.iter().all(|(key, value)| view.viewer.labels.get(key) == Some(value))
+            && namespace.is_none_or(|own| *own == view.viewer.namespace))
+}
+
+fn tls_applies(view: &View<'_>, own: &TlsMatch, place: &GatewayRef, port: u16) -> bool {
+    source_is(view, &own.source_labels, own.source_namespace.as_ref(), place)
+        && own.port.is_none_or(|wanted| wanted == port)
+        && (own.gateways.is_empty() || own.gateways.contains(place))
+}
+
+fn tcp_applies(view: &View<'_>, own: &TcpMatch, place: &GatewayRef, port: u16) -> bool {
+    source_is(view, &own.source_labels, own.source_namespace.as_ref(), place)
+        && own.port.is_none_or(|wanted| wanted == port)
+        && (own.gateways.is_empty() || own.gateways.contains(place))
+}
+
+fn targets(view: &View<'_>, destinations: &[WeightedDestination], port: u16) -> Vec<Target> {
+    let mut targets: Vec<Target> = destinations
+        .iter()
+        .map(|own| Target {
+            cluster: route::sidecar::cluster(view, &own.destination, port),
+            weight: own.weight,
+        })
+        .collect();
+    // Among several, one without a weight gets nothing.
+    if targets.len() > 1 && targets.iter().any(|target| target.weight > 0) {
+        targets.retain(|target| target.weight > 0);
+    }
+    targets
+}
+
+fn to_workload(view: &View<'_>) -> inbound::Input {
+    let mtls = view.mtls();
+    let ports: Vec<inbound::Port> = own::ports(view)
+        .into_iter()
+        .map(|port| inbound::Port {
+            number: port.number,
+            protocol: port.protocol,
+            mode: mtls.for_port(port.number),
+            operation: format!("{}:{}/*", port.service.host, port.service_port),
+        })
+        .collect();
+    let declared = |number: u16| ports.iter().any(|port| port.number == number);
+    let undeclared: Vec<(u16, MtlsMode)> = mtls
+        .ports
+        .iter()
+        .filter(|(number, _)| !declared(**number))
+        .map(|(number, mode)| (*number, *mode))
+        .collect();
+    let detection = view.mesh().protocol_detection_timeout.0;
+    inbound::Input {
+        ports,
+        undeclared,
+        mode: mtls.mode,
+        tls: tls::Mesh {
+            source: view.viewer.source.clone(),
+            trust_domains: view.trust_domains(),
+            minimum: view.mesh().mesh_mtls.min_protocol_version,
+        },
+        settings: view.http_settings(Side::Inbound),
+        timeout: if detection.is_zero() { INBOUND_DETECTION } else { detection },
+    }
+}
+
+fn gateways(view: &View<'_>) -> Vec<Input> {
+    let settings = view.http_settings(Side::Gateway);
+    let listener = |((bind, port), servers): ((String, u16), Vec<Bound<'_>>)| {
+        let chains = server_chains(view, &servers);
+        (!chains.is_empty()).then(|| {
+            Input::Gateway(Box::new(gateway::Input {
+                bind,
+                port,
+                chains,
+                settings: settings.clone(),
+                source: view.viewer.source.clone(),
+                trust_domains: view.trust_domains(),
+            }))
+        })
+    };
+    route::gateway::servers(view).into_iter().filter_map(listener).collect()
+}
+
+/// The chains of one port. No two have the same condition: the older gateway's stays.
+fn server_chains(view: &View<'_>, servers: &[Bound<'_>]) -> Vec<gateway::Chain> {
+    let mut chains: Vec<gateway::Chain> = Vec::new();
+    let mut names: BTreeSet<(Option<Host>, Vec<ipnet::IpNet>)> = BTreeSet::new();
+    for bound in servers {
+        for mut chain in server(view, bound) {
+            if chain.server_names.is_empty() || !chain.over_tls {
+                if !names.insert((None, chain.destinations.clone())) {
+                    continue;
+                }
+            } else {
+                chain.server_names.retain(|host| names.insert((Some(host.clone()), chain.destinations.clone())));
+                if chain.server_names.is_empty() {
+                    continue;
+                }
+            }
+            chains.push(chain);
+        }
+    }
+    chains
+}
+
+fn server(view: &View<'_>, bound: &Bound<'_>) -> Vec<gateway::Chain> {
+    let server = bound.server;
+    let over_tls = route::gateway::over_tls(server);
+    let hosts: Vec<Host> = server.hosts.iter().map(|own| own.host.clone()).collect();
+    if let Some(routes) = &bound.table {
+        return vec![gateway::Chain {
+            server_names: if over_tls { hosts } else { Vec::new() },
+            destinations: Vec::new(),
+            tls: server.tls.clone().filter(|_| server.terminates_tls()),
+            over_tls,
+            serves: gateway::Serves::Http { routes: routes.clone() },
+        }];
+    }
+    let ended = server.tls.clone().filter(|_| server.terminates_tls());
+    let place = bound.gateway.reference();
+    let mut chains = Vec::new();
+    for source in view.routes_at(&place) {
+        let own = (source.origin.namespace.as_str(), bound.gateway.origin.namespace.as_str());
+        if over_tls && ended.is_none() {
+            for route in &source.tls {
+                for wanted in route.matches.iter().filter(|m| tls_applies(view, m, &place, server.port)) {
+                    let admitted = wanted.sni_hosts.iter().flat_map(|host| server.admits(own.0, own.1, host));
+                    chains.push(gateway::Chain {
+                        server_names: admitted.cloned().collect(),
+                        destinations: wanted.destination_subnets.clone(),
+                        tls: None,
+                        over_tls: true,
+                        serves: gateway::Serves::Tcp(targets(view, &route.destinations, server.port)),
+                    });
+                }
+            }
+            chains.retain(|chain: &gateway::Chain| !chain.server_names.is_empty());
+        } else if source.hosts.iter().any(|host| !server.admits(own.0, own.1, host).is_empty()) {
+            for route in &source.tcp {
+                let wanted = |own: &&TcpMatch| tcp_applies(view, own, &place, server.port);
+                let first = route.matches.iter().find(wanted);
+                if first.is_none() && !route.matches.is_empty() {
+                    continue;
+                }
+                chains.push(gateway::Chain {
+                    server_names: if over_tls { hosts.clone() } else { Vec::new() },
+                    destinations: first.map(|own| own.destination_subnets.clone()).unwrap_or_default(),
+                    tls: ended.clone(),
+                    over_tls,
+                    serves: gateway::Serves::Tcp(targets(view, &route.destinations, server.port)),
+                });
+            }
+        }
+    }
+    chains
+}

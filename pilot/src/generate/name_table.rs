@@ -1,0 +1,87 @@
+//! NDS: the names that a proxy's DNS answers, and their addresses. One table for each proxy that asks.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use mesh_proto::{
+    names,
+    nds::{NameTable, name_table::NameInfo},
+};
+
+use crate::{
+    model::{Endpoint, Health, Host, Service, endpoint::Address},
+    view::View,
+};
+
+/// The resource's name.
+pub const NAME: &str = "NameTable";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// By full host name.
+    pub names: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    pub addresses: Vec<IpAddr>,
+    /// A Kubernetes service: its short name and namespace.
+    pub service: Option<(String, String)>,
+}
+
+/// `None` for a proxy that answers no DNS.
+pub fn input(view: &View<'_>) -> Option<Input> {
+    if !view.viewer.dns {
+        return None;
+    }
+    let mut names = BTreeMap::new();
+    for service in view.services() {
+        let addresses = addresses(view, service);
+        if addresses.is_empty() {
+            continue;
+        }
+        let full = Host::of_service(&service.name, &service.namespace, names::CLUSTER_DOMAIN);
+        let of_kubernetes = service.host == full;
+        let entry = Entry {
+            addresses,
+            service: of_kubernetes.then(|| (service.name.clone(), service.namespace.clone())),
+        };
+        names.insert(service.host.as_str().to_owned(), entry);
+    }
+    Some(Input { names })
+}
+
+/// The service's own, else the one that pilot chose, else (headless) those of its endpoints.
+fn addresses(view: &View<'_>, service: &Service) -> Vec<IpAddr> {
+    if !service.addresses.is_empty() {
+        return service.addresses.clone();
+    }
+    if !service.is_headless() {
+        return service.auto_address.into_iter().collect();
+    }
+    let ready = |endpoint: &&Endpoint| endpoint.health == Health::Ready || service.publish_not_ready;
+    let endpoints = service.ports.iter().flat_map(|port| view.snapshot.endpoints.of(&service.key(), port.number));
+    let mut addresses: Vec<IpAddr> = endpoints
+        .filter(ready)
+        .filter_map(|endpoint| match endpoint.address {
+            Address::Ip(ip) => Some(ip),
+            Address::Name(_) | Address::Pipe(_) => None,
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+pub fn generate(input: &Input) -> NameTable {
+    let info = |entry: &Entry| {
+        let (shortname, namespace) = entry.service.clone().unwrap_or_default();
+        NameInfo {
+            ips: entry.addresses.iter().map(ToString::to_string).collect(),
+            registry: if entry.service.is_some() { "Kubernetes" } else { "External" }.to_owned(),
+            shortname,
+            namespace,
+            alt_hosts: Vec::new(),
+        }
+    };
+    NameTable { table: input.names.iter().map(|(name, entry)| (name.clone(), info(entry))).collect() }
+}

@@ -1,0 +1,306 @@
+//! Which pods get a sidecar, and what an injected pod looks like.
+
+use super::*;
+
+/// A pod from YAML: metadata fields besides name, spec fields besides the container.
+fn pod(namespace: &str, metadata: &str, spec: &str) -> Pod {
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: reviews-v1-5d-x, namespace: {namespace}, {metadata}}}\n\
+         spec: {{serviceAccountName: rev, containers: [{{name: reviews, image: r, ports: [{{containerPort: 9080}}]}}], {spec}}}\n"
+    );
+    serde_saphyr::from_str(&text).expect(&text)
+}
+
+fn labels(text: &str) -> Labels {
+    serde_saphyr::from_str(&format!("{{{text}}}")).expect("labels")
+}
+
+fn run(pod: &Pod, namespace: &str) -> Outcome {
+    inject(
+        pod,
+        &labels(namespace),
+        &MeshConfig::default(),
+        &Settings::default(),
+    )
+}
+
+fn injected(pod: &Pod) -> Pod {
+    match run(pod, "istio-injection: enabled") {
+        Outcome::Injected(pod) => *pod,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `injected`, the reason's name, or the path that was refused.
+fn show(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Injected(_) => "injected".into(),
+        Outcome::Skipped(reason) => {
+            assert!(!reason.to_string().is_empty());
+            format!("{reason:?}")
+                .split('(')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        }
+        Outcome::Refused(finding) => finding.path.clone(),
+    }
+}
+
+#[test]
+fn decisions() {
+    let check = |namespace: &str, metadata: &str, spec: &str, expect: &str| {
+        let outcome = run(&pod("ns", metadata, spec), namespace);
+        assert_eq!(show(&outcome), expect, "[{namespace}] [{metadata}] [{spec}]");
+    };
+    const ON: &str = "istio-injection: enabled";
+    const OFF: &str = "istio-injection: disabled";
+    let label = |value: &str| format!("labels: {{sidecar.istio.io/inject: '{value}'}}");
+    let annotation = |value: &str| format!("annotations: {{sidecar.istio.io/inject: '{value}'}}");
+
+    check(ON, "", "", "injected");
+    check("", "", "", "NotEnabled");
+    check(OFF, "", "", "NamespaceDisabled");
+    check("istio-injection: perhaps", "", "", "NotEnabled");
+    check("", &label("true"), "", "injected");
+    check("", &annotation("true"), "", "injected");
+    check(ON, &label("false"), "", "PodDisabled");
+    check(ON, &annotation("false"), "", "PodDisabled");
+    check(OFF, &label("true"), "", "NamespaceDisabled");
+    check(
+        ON,
+        &format!("{}, {}", label("true"), annotation("false")),
+        "",
+        "injected",
+    );
+    check(
+        ON,
+        &format!("{}, {}", label("false"), annotation("true")),
+        "",
+        "PodDisabled",
+    );
+    check(ON, &label("yes"), "", "metadata.labels[sidecar.istio.io/inject]");
+    check("istio.io/rev: default", "", "", "injected");
+    check("istio.io/rev: canary", "", "", "OtherRevision");
+    check("istio.io/rev: canary", &label("true"), "", "OtherRevision");
+    check(
+        "istio-injection: enabled, istio.io/rev: canary",
+        "",
+        "",
+        "injected",
+    );
+    check("", "labels: {istio.io/rev: default}", "", "injected");
+    check("", "labels: {istio.io/rev: canary}", "", "OtherRevision");
+    check(ON, "", "hostNetwork: true", "HostNetwork");
+    check(
+        ON,
+        "",
+        "initContainers: [{name: istio-proxy, image: other}]",
+        "AlreadyInjected",
+    );
+    check(
+        ON,
+        "",
+        "initContainers: [{name: istio-proxy, image: auto}]",
+        "spec.initContainers[0].image",
+    );
+    check(
+        ON,
+        "",
+        "initContainers: [{name: istio-init}]",
+        "spec.initContainers[0].name",
+    );
+    check(
+        ON,
+        "",
+        "initContainers: [{name: a, ports: [{containerPort: 15006}]}]",
+        "spec.initContainers[0].ports[0].containerPort",
+    );
+    check(
+        ON,
+        "annotations: {traffic.sidecar.istio.io/excludeOutboundPorts: 'http'}",
+        "",
+        "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]",
+    );
+    check(
+        ON,
+        "annotations: {proxy.istio.io/config: 'concurrency: x'}",
+        "",
+        "metadata.annotations[proxy.istio.io/config].concurrency",
+    );
+
+    for namespace in ["istio-system", "kube-system"] {
+        assert_eq!(
+            show(&run(&pod(namespace, &label("true"), ""), ON)),
+            "SystemNamespace"
+        );
+    }
+    let settings = Settings {
+        enable_by_default: true,
+        ..Settings::default()
+    };
+    let outcome = inject(
+        &pod("ns", "", ""),
+        &Labels::new(),
+        &MeshConfig::default(),
+        &settings,
+    );
+    assert_eq!(show(&outcome), "injected");
+}
+
+#[test]
+fn injecting_twice_changes_nothing() {
+    let once = injected(&pod("ns", "labels: {app: reviews, version: v1}", ""));
+    assert_eq!(show(&run(&once, "istio-injection: enabled")), "AlreadyInjected");
+}
+
+#[test]
+fn the_proxy_comes_first() {
+    let pod = injected(&pod("ns", "", "initContainers: [{name: own}]"));
+    let spec = pod.spec.expect("a spec");
+    let names: Vec<&str> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["istio-init", "istio-proxy", "own"]);
+    let proxy = &spec.init_containers.as_ref().expect("containers")[1];
+    assert_eq!(proxy.restart_policy.as_deref(), Some("Always"));
+    assert_eq!(
+        proxy
+            .security_context
+            .as_ref()
+            .and_then(|context| context.run_as_user),
+        Some(1337)
+    );
+    assert!(proxy.startup_probe.is_some());
+    // Every volume that is mounted is there, none twice.
+    let mut volumes: Vec<&str> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .map(|volume| volume.name.as_str())
+        .collect();
+    volumes.sort_unstable();
+    let mut mounts: Vec<&str> = proxy
+        .volume_mounts
+        .iter()
+        .flatten()
+        .map(|mount| mount.name.as_str())
+        .collect();
+    mounts.sort_unstable();
+    assert_eq!(volumes, mounts);
+}
+
+fn redirect(annotations: &str) -> String {
+    let pod = injected(&pod("ns", &format!("annotations: {{{annotations}}}"), ""));
+    let containers = pod
+        .spec
+        .and_then(|spec| spec.init_containers)
+        .expect("containers");
+    containers[0].args.as_ref().expect("arguments").join(" ")
+}
+
+#[test]
+fn redirection() {
+    assert_eq!(
+        redirect(""),
+        "redirect -p 15001 -z 15006 -u 1337 -g 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020 -o  --redirect-dns"
+    );
+    let args = redirect(
+        "traffic.sidecar.istio.io/excludeInboundPorts: '8081, 15020', traffic.sidecar.istio.io/excludeOutboundPorts: '6379', \
+         traffic.sidecar.istio.io/includeOutboundIPRanges: '10.0.0.0/8', traffic.sidecar.istio.io/includeInboundPorts: '', \
+         traffic.sidecar.istio.io/excludeInterfaces: 'eth1, eth2'",
+    );
+    assert_eq!(
+        args,
+        "redirect -p 15001 -z 15006 -u 1337 -g 1337 -m REDIRECT -i 10.0.0.0/8 -x  -b  -d 8081,15020,15090,15021 -o 6379 \
+         -c eth1,eth2 --redirect-dns"
+    );
+}
+
+fn env(pod: &Pod, name: &str) -> Option<String> {
+    let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
+    let entry = containers[1]
+        .env
+        .as_ref()?
+        .iter()
+        .find(|entry| entry.name == name)?;
+    entry.value.clone().or_else(|| {
+        Some(format!(
+            "<{}>",
+            entry.value_from.as_ref()?.field_ref.as_ref()?.field_path
+        ))
+    })
+}
+
+#[test]
+fn environment() {
+    let pod = injected(&pod(
+        "ns",
+        "annotations: {proxy.istio.io/config: '{concurrency: 4, proxyMetadata: {A: b}, terminationDrainDuration: 9s}', \
+         prometheus.io/scrape: 'true', prometheus.io/port: '9080'}, \
+         labels: {pod-template-hash: 5d}, \
+         ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: reviews-v1-5d, uid: u, controller: true}]",
+        "",
+    ));
+    let check = |name: &str, expect: &str| assert_eq!(env(&pod, name).as_deref(), Some(expect), "{name}");
+    check("POD_NAME", "<metadata.name>");
+    check("SERVICE_ACCOUNT", "<spec.serviceAccountName>");
+    check("PROXY_CONCURRENCY", "4");
+    check("TERMINATION_DRAIN_DURATION_SECONDS", "9");
+    check("DISCOVERY_ADDRESS", "pilot.istio-system.svc:15012");
+    check("ISTIO_META_WORKLOAD_NAME", "reviews-v1");
+    check(
+        "ISTIO_META_POD_PORTS",
+        r#"[{"containerPort":9080,"protocol":"TCP"}]"#,
+    );
+    check("ISTIO_META_APP_CONTAINERS", "reviews");
+    check(
+        "ISTIO_PROMETHEUS_ANNOTATIONS",
+        r#"{"path":"/metrics","port":"9080","scrape":"true"}"#,
+    );
+    check("A", "b");
+    let annotations = pod.metadata.annotations.as_ref().expect("annotations");
+    assert_eq!(
+        annotations.get("prometheus.io/port").map(String::as_str),
+        Some("15020")
+    );
+}
+
+#[test]
+fn labels_and_status() {
+    let plain = injected(&pod("ns", "labels: {app: reviews, version: v1}", ""));
+    let labels = plain.metadata.labels.as_ref().expect("labels");
+    let label = |name: &str| labels.get(name).map(String::as_str);
+    assert_eq!(label("security.istio.io/tlsMode"), Some("istio"));
+    assert_eq!(label("service.istio.io/canonical-name"), Some("reviews"));
+    assert_eq!(label("service.istio.io/canonical-revision"), Some("v1"));
+    let status = &plain.metadata.annotations.as_ref().expect("annotations")["sidecar.istio.io/status"];
+    let status: serde_json::Value = serde_json::from_str(status).expect("JSON");
+    assert_eq!(
+        status["initContainers"],
+        serde_json::json!(["istio-init", "istio-proxy"])
+    );
+    // What the user said stays.
+    let own = injected(&pod("ns", "labels: {service.istio.io/canonical-name: own}", ""));
+    assert_eq!(
+        own.metadata.labels.expect("labels")["service.istio.io/canonical-name"],
+        "own"
+    );
+}
+
+#[test]
+fn the_proxy_takes_an_injected_pod() {
+    // The model reads back what was injected.
+    let pod = injected(&pod("ns", "labels: {app: reviews}", ""));
+    let value = serde_json::to_value(&pod).expect("JSON");
+    let manifest = mesh_proto::kube::Manifest::read(value, None).expect("a manifest");
+    let converted = crate::convert::convert(&manifest, &MeshConfig::default());
+    assert_eq!(converted.findings, []);
+    let crate::convert::Meaning::Item(crate::model::Item::Workload(workload)) = converted.meaning else {
+        panic!()
+    };
+    assert!(workload.has_proxy && workload.mesh_tls);
+}

@@ -1,0 +1,406 @@
+//! Services and endpoints of all sources, merged: Services with their EndpointSlices and pods, ServiceEntries with their
+//! endpoints, WorkloadEntries and selected pods.
+//!
+//! Fed with the [`World`] and the objects that changed in it; only the services that these concern are computed again.
+//! Clones share everything that did not change, so a reader keeps a consistent registry while the next one is made.
+//! What it promises: `endpoints` of a service are those of the last [`Registry::update`], sorted, of all states of health;
+//! it does not decide which of them a proxy may use.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::{
+    model::{Endpoint, Host, Key, Kind, Resolution, Service, ServiceKey, World},
+    store::Changed,
+};
+
+mod auto_address;
+mod resolve;
+
+use auto_address::AutoAddresses;
+use resolve::Parts;
+
+/// A workload's part in a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Instance {
+    pub service: ServiceKey,
+    /// The service's port.
+    pub port: u16,
+    /// The workload's port.
+    pub target: u16,
+}
+
+/// What an update changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// The service itself appeared, changed or vanished.
+    pub services: BTreeSet<ServiceKey>,
+    /// Its endpoints changed.
+    pub endpoints: BTreeSet<ServiceKey>,
+    /// The services that a workload belongs to changed.
+    pub instances: BTreeSet<Key>,
+}
+
+/// Endpoints by the service's port.
+pub type PortEndpoints = BTreeMap<u16, Arc<[Endpoint]>>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    services: Arc<BTreeMap<ServiceKey, Arc<Service>>>,
+    hosts: Arc<HashMap<Host, Arc<[ServiceKey]>>>,
+    endpoints: Arc<HashMap<ServiceKey, Arc<PortEndpoints>>>,
+    instances: Arc<HashMap<Key, Arc<[Instance]>>>,
+    index: Arc<Index>,
+}
+
+/// What is needed to find out whom a change concerns. Keys are never removed from a set that another one still needs.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    /// Services that an object (Service, ServiceEntry) declares.
+    declared: HashMap<(Kind, Key), BTreeSet<ServiceKey>>,
+    /// Objects that declare a service, the one that counts first.
+    declarers: HashMap<ServiceKey, BTreeSet<(Kind, Key)>>,
+    /// The service of an EndpointSlice, and the slices of a service.
+    slice_service: HashMap<Key, Key>,
+    slices: HashMap<Key, BTreeSet<Key>>,
+    /// Services that a pod or WorkloadEntry was found in.
+    users: HashMap<Key, BTreeSet<ServiceKey>>,
+    /// Pods and WorkloadEntries that were found in a service.
+    used: HashMap<ServiceKey, BTreeSet<Key>>,
+    /// Services of a namespace that select pods or WorkloadEntries.
+    selecting: HashMap<String, BTreeSet<ServiceKey>>,
+    /// Pods by address (those of the host network share theirs and are not here).
+    by_address: HashMap<IpAddr, Key>,
+    addresses: HashMap<Key, Vec<IpAddr>>,
+    auto: AutoAddresses,
+    trust_domain: String,
+}
+
+impl Registry {
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// The services with this host, in the order of their namespaces.
+    pub fn by_host(&self, host: &Host) -> &[ServiceKey] {
+        self.hosts.get(host).map_or(&[], |keys| &keys[..])
+    }
+
+    /// The service that a host means for somebody in a namespace: its own, else one of the cluster, else the first,
+    /// of those it may see.
+    pub fn lookup(&self, host: &Host, viewer: &str) -> Option<&Arc<Service>> {
+        let visible = |key: &&ServiceKey| {
+            self.service(key)
+                .is_some_and(|service| service.visibility.allows(&service.namespace, viewer))
+        };
+        let rank = |key: &&ServiceKey| {
+            let in_cluster = self
+                .service(key)
+                .is_some_and(|service| service.origin.kind == Kind::Service);
+            (key.namespace != viewer, !in_cluster)
+        };
+        self.by_host(host)
+            .iter()
+            .filter(visible)
+            .min_by_key(rank)
+            .and_then(|key| self.service(key))
+    }
+
+    /// Endpoints of one port of a service, in any state of health.
+    pub fn endpoints(&self, key: &ServiceKey, port: u16) -> &[Endpoint] {
+        self.port_endpoints(key, port)
+            .map_or(&[], |endpoints| &endpoints[..])
+    }
+
+    /// As [`Registry::endpoints`], to be shared.
+    pub fn port_endpoints(&self, key: &ServiceKey, port: u16) -> Option<&Arc<[Endpoint]>> {
+        self.endpoints.get(key)?.get(&port)
+    }
+
+    /// All endpoints of a service.
+    pub fn all_endpoints(&self, key: &ServiceKey) -> Option<&Arc<PortEndpoints>> {
+        self.endpoints.get(key)
+    }
+
+    /// The services that a workload (by namespace and name) belongs to, ready or not.
+    pub fn instances(&self, workload: &Key) -> &[Instance] {
+        self.instances
+            .get(workload)
+            .map_or(&[], |instances| &instances[..])
+    }
+
+    /// The pod with an address.
+    pub fn workload_at(&self, address: &IpAddr) -> Option<&Key> {
+        self.index.by_address.get(address)
+    }
+
+    /// The identities that may answer for a service: those of its endpoints, and those that it declares.
+    pub fn accounts(&self, key: &ServiceKey) -> BTreeSet<String> {
+        let declared = self
+            .service(key)
+            .map(|service| service.accounts.clone())
+            .unwrap_or_default();
+        let endpoints = self
+            .endpoints
+            .get(key)
+            .into_iter()
+            .flat_map(|ports| ports.values());
+        endpoints
+            .flat_map(|list| list.iter())
+            .filter_map(|endpoint| endpoint.identity.clone())
+            .chain(declared)
+            .collect()
+    }
+
+    /// Takes the changes of a world in.
+    pub fn update(&mut self, world: &World, changed: &[Changed]) -> Touched {
+        let mut concerned = BTreeSet::new();
+        let index = Arc::make_mut(&mut self.index);
+        if index.trust_domain != world.mesh.trust_domain {
+            index.trust_domain.clone_from(&world.mesh.trust_domain);
+            concerned.extend(self.services.keys().cloned());
+        }
+        // Declarations, slices and addresses first: the rest looks into them.
+        for change in changed {
+            match change.kind {
+                Kind::Service | Kind::ServiceEntry => index.declare(world, change, &mut concerned),
+                Kind::EndpointSlice => index.slice(world, &change.key, &mut concerned),
+                Kind::Pod => index.addresses(world, &change.key),
+                _ => {}
+            }
+        }
+        for change in changed
+            .iter()
+            .filter(|change| matches!(change.kind, Kind::Pod | Kind::WorkloadEntry))
+        {
+            concerned.extend(index.users.get(&change.key).into_iter().flatten().cloned());
+            for key in index.selecting.get(&change.key.namespace).into_iter().flatten() {
+                if resolve::selects(world, index, key, &change.key) {
+                    concerned.insert(key.clone());
+                }
+            }
+        }
+        self.recompute(world, &concerned)
+    }
+
+    fn recompute(&mut self, world: &World, concerned: &BTreeSet<ServiceKey>) -> Touched {
+        let mut touched = Touched::default();
+        for key in concerned {
+            let index = Arc::make_mut(&mut self.index);
+            let Some(resolved) = resolve::service(world, index, key) else {
+                self.forget(key, &mut touched);
+                continue;
+            };
+            let mut service = resolved.service.as_ref().clone();
+            service.auto_address = index.auto.address(&service);
+            let old_users = index
+                .used
+                .insert(key.clone(), resolved.parts.users.clone())
+                .unwrap_or_default();
+            for gone in old_users.difference(&resolved.parts.users) {
+                remove_from(&mut index.users, gone, key);
+            }
+            for user in &resolved.parts.users {
+                index.users.entry(user.clone()).or_default().insert(key.clone());
+            }
+            if self.services.get(key).is_none_or(|old| **old != service) {
+                let service = Arc::new(service);
+                if Arc::make_mut(&mut self.services)
+                    .insert(key.clone(), service)
+                    .is_none()
+                {
+                    self.set_host(key, true);
+                }
+                touched.services.insert(key.clone());
+            }
+            self.set_endpoints(key, &resolved.endpoints, &mut touched);
+            self.set_instances(key, &resolved.parts, &old_users, &mut touched);
+        }
+        touched
+    }
+
+    fn set_endpoints(&mut self, key: &ServiceKey, fresh: &PortEndpoints, touched: &mut Touched) {
+        let old = self.endpoints.get(key);
+        if old.is_none_or(|old| **old != *fresh) {
+            // A port whose endpoints are the same keeps its shared list.
+            let shared = fresh.iter().map(|(port, list)| {
+                let same = old.and_then(|old| old.get(port)).filter(|old| *old == list);
+                (*port, same.unwrap_or(list).clone())
+            });
+            let shared = Arc::new(shared.collect::<PortEndpoints>());
+            Arc::make_mut(&mut self.endpoints).insert(key.clone(), shared);
+            touched.endpoints.insert(key.clone());
+        }
+    }
+
+    fn set_instances(
+        &mut self,
+        key: &ServiceKey,
+        parts: &Parts,
+        old_users: &BTreeSet<Key>,
+        touched: &mut Touched,
+    ) {
+        for user in old_users.union(&parts.users) {
+            let old = self.instances(user);
+            let fresh = parts.instances.get(user).into_iter().flatten().cloned();
+            let others = old.iter().filter(|instance| instance.service != *key).cloned();
+            let mut list: Vec<Instance> = others.chain(fresh).collect();
+            list.sort_unstable();
+            list.dedup();
+            if list[..] != *old {
+                let instances = Arc::make_mut(&mut self.instances);
+                if list.is_empty() {
+                    instances.remove(user);
+                } else {
+                    instances.insert(user.clone(), list.into());
+                }
+                touched.instances.insert(user.clone());
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &ServiceKey, touched: &mut Touched) {
+        let index = Arc::make_mut(&mut self.index);
+        let users = index.used.remove(key).unwrap_or_default();
+        for user in &users {
+            remove_from(&mut index.users, user, key);
+        }
+        index.auto.release(key);
+        if Arc::make_mut(&mut self.services).remove(key).is_some() {
+            touched.services.insert(key.clone());
+            self.set_host(key, false);
+        }
+        if Arc::make_mut(&mut self.endpoints).remove(key).is_some() {
+            touched.endpoints.insert(key.clone());
+        }
+        self.set_instances(key, &Parts::default(), &users, touched);
+    }
+
+    /// A service came or went.
+    fn set_host(&mut self, key: &ServiceKey, there: bool) {
+        let others = self
+            .by_host(&key.host)
+            .iter()
+            .filter(|other| *other != key)
+            .cloned();
+        let mut keys: Vec<ServiceKey> = others.chain(there.then(|| key.clone())).collect();
+        keys.sort_unstable();
+        let hosts = Arc::make_mut(&mut self.hosts);
+        if keys.is_empty() {
+            hosts.remove(&key.host);
+        } else {
+            hosts.insert(key.host.clone(), keys.into());
+        }
+    }
+}
+
+impl Index {
+    /// A Service or ServiceEntry changed: what it declares now and what it declared before are concerned.
+    fn declare(&mut self, world: &World, change: &Changed, concerned: &mut BTreeSet<ServiceKey>) {
+        let id = (change.kind, change.key.clone());
+        let (now, selects): (BTreeSet<ServiceKey>, bool) = match change.kind {
+            Kind::Service => match world.services.get(&change.key) {
+                Some(service) => ([service.key()].into(), service.selector.is_some()),
+                None => (BTreeSet::new(), false),
+            },
+            _ => match world.service_entries.get(&change.key) {
+                Some(entry) => (
+                    entry.services.iter().map(Service::key).collect(),
+                    entry.workload_selector.is_some(),
+                ),
+                None => (BTreeSet::new(), false),
+            },
+        };
+        let before = self.declared.remove(&id).unwrap_or_default();
+        for key in before.difference(&now) {
+            remove_from(&mut self.declarers, key, &id);
+            remove_from(&mut self.selecting, &key.namespace, key);
+        }
+        for key in &now {
+            self.declarers.entry(key.clone()).or_default().insert(id.clone());
+            if selects {
+                self.selecting
+                    .entry(key.namespace.clone())
+                    .or_default()
+                    .insert(key.clone());
+            } else {
+                remove_from(&mut self.selecting, &key.namespace, key);
+            }
+        }
+        concerned.extend(before.into_iter().chain(now.iter().cloned()));
+        if !now.is_empty() {
+            self.declared.insert(id, now);
+        }
+    }
+
+    fn slice(&mut self, world: &World, key: &Key, concerned: &mut BTreeSet<ServiceKey>) {
+        let now = world
+            .slices
+            .get(key)
+            .map(|slice| Key::new(&key.namespace, &slice.service));
+        let before = match &now {
+            Some(service) => self.slice_service.insert(key.clone(), service.clone()),
+            None => self.slice_service.remove(key),
+        };
+        if let Some(before) = &before {
+            remove_from(&mut self.slices, before, key);
+        }
+        if let Some(service) = &now {
+            self.slices
+                .entry(service.clone())
+                .or_default()
+                .insert(key.clone());
+        }
+        for service in before.iter().chain(&now) {
+            concerned.extend(
+                self.declared
+                    .get(&(Kind::Service, service.clone()))
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
+        }
+    }
+
+    fn addresses(&mut self, world: &World, key: &Key) {
+        for address in self.addresses.remove(key).unwrap_or_default() {
+            if self.by_address.get(&address) == Some(key) {
+                self.by_address.remove(&address);
+            }
+        }
+        if let Some(workload) = world.workloads.get(key).filter(|workload| !workload.host_network) {
+            for address in &workload.addresses {
+                self.by_address.insert(*address, key.clone());
+            }
+            self.addresses.insert(key.clone(), workload.addresses.clone());
+        }
+    }
+}
+
+fn remove_from<K: std::hash::Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+/// May a service get an address that pilot chooses?
+fn wants_auto_address(service: &Service) -> bool {
+    service.origin.kind == Kind::ServiceEntry
+        && service.addresses.is_empty()
+        && service.ranges.is_empty()
+        && service.resolution != Resolution::None
+        && !service.host.is_wildcard()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! The whole configuration at one moment, as small indexes. Each index is made again only when a kind that it reads has
+//! changed, and keeps its place in time ([`Part::since`]) when the new value equals the old one; so a reader that asks for
+//! the highest `since` of the indexes it reads knows whether anything changed for it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    model::{Kind, MeshConfig, World},
+    registry::{Registry, Touched},
+};
+
+mod endpoints;
+mod gateways;
+mod policies;
+mod routes;
+mod security;
+mod services;
+mod sidecars;
+mod telemetry;
+mod workloads;
+
+pub use endpoints::{Endpoints, PortTraits, Traits};
+pub use gateways::{Credentials, Gateways};
+pub use policies::Policies;
+pub use routes::Routes;
+pub use security::{Authorization, PeerSecurity};
+pub use services::Services;
+pub use sidecars::Sidecars;
+pub use telemetry::Telemetries;
+pub use workloads::Workloads;
+
+/// One index, and the sequence number of the snapshot in which it became what it is.
+#[derive(Debug)]
+pub struct Part<T> {
+    pub value: Arc<T>,
+    pub since: u64,
+}
+
+impl<T> Clone for Part<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), since: self.since }
+    }
+}
+
+impl<T: Default> Default for Part<T> {
+    fn default() -> Self {
+        Self { value: Arc::default(), since: 0 }
+    }
+}
+
+impl<T> std::ops::Deref for Part<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: PartialEq> Part<T> {
+    fn replace(&mut self, value: T, sequence: u64) {
+        if *self.value != value {
+            *self = Self { value: Arc::new(value), since: sequence };
+        }
+    }
+}
+
+/// What all views look at.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Grows by one with every snapshot.
+    pub sequence: u64,
+    pub mesh: Part<MeshConfig>,
+    pub services: Part<Services>,
+    pub endpoints: Part<Endpoints>,
+    /// What clusters must know about endpoints; it changes far less often than they do.
+    pub traits: Part<Traits>,
+    pub routes: Part<Routes>,
+    pub policies: Part<Policies>,
+    pub gateways: Part<Gateways>,
+    pub credentials: Part<Credentials>,
+    pub sidecars: Part<Sidecars>,
+    pub peers: Part<PeerSecurity>,
+    pub authorization: Part<Authorization>,
+    pub telemetries: Part<Telemetries>,
+    pub workloads: Part<Workloads>,
+}
+
+impl Snapshot {
+    /// The next snapshot, where objects of these kinds have changed since this one, and these services.
+    pub fn next(
+        &self,
+        world: &World,
+        changed: &BTreeSet<Kind>,
+        registry: &Registry,
+        services: &Touched,
+    ) -> Self {
+        let mut next = self.clone();
+        next.sequence += 1;
+        let now = next.sequence;
+        let touched = |kinds: &[Kind]| kinds.iter().any(|kind| changed.contains(kind));
+        if touched(&[Kind::ConfigMap]) {
+            next.mesh.replace(MeshConfig::clone(&world.mesh), now);
+        }
+        if !services.services.is_empty() {
+            next.services.replace(Services::new(registry), now);
+        }
+        if !(services.services.is_empty() && services.endpoints.is_empty()) {
+            next.endpoints = Part { value: Arc::new(Endpoints::new(registry)), since: now };
+            let concerned = services.services.union(&services.endpoints);
+            if let Some(traits) = self.traits.updated(registry, concerned) {
+                next.traits = Part { value: Arc::new(traits), since: now };
+            }
+        }
+        if touched(&[Kind::Pod]) {
+            next.workloads.replace(Workloads::new(world), now);
+        }
+        if touched(&[Kind::VirtualService]) {
+            next.routes.replace(Routes::new(world), now);
+        }
+        if touched(&[Kind::DestinationRule]) {
+            next.policies.replace(Policies::new(world), now);
+        }
+        if touched(&[Kind::Gateway]) {
+            next.gateways.replace(Gateways::new(world), now);
+        }
+        if touched(&[Kind::Secret]) {
+            next.credentials.replace(Credentials::new(world), now);
+        }
+        if touched(&[Kind::Sidecar]) {
+            next.sidecars.replace(Sidecars::new(world), now);
+        }
+        if touched(&[Kind::PeerAuthentication]) {
+            next.peers.replace(PeerSecurity::new(world), now);
+        }
+        if touched(&[Kind::AuthorizationPolicy]) {
+            next.authorization.replace(Authorization::new(world), now);
+        }
+        if touched(&[Kind::Telemetry]) {
+            next.telemetries.replace(Telemetries::new(world), now);
+        }
+        next
+    }
+}

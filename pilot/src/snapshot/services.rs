@@ -1,0 +1,43 @@
+//! Services by name and by namespace.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    model::{Host, Service},
+    registry::Registry,
+};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Services {
+    /// In the order of their names; those of one name in the order of precedence.
+    by_host: BTreeMap<Host, Vec<Arc<Service>>>,
+    by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
+}
+
+impl Services {
+    pub fn new(registry: &Registry) -> Self {
+        let mut index = Self::default();
+        for service in registry.services() {
+            index.by_host.entry(service.host.clone()).or_default().push(service.clone());
+            index.by_namespace.entry(service.namespace.clone()).or_default().push(service.clone());
+        }
+        for services in index.by_host.values_mut().chain(index.by_namespace.values_mut()) {
+            services.sort_by(|a, b| a.origin.precedence().cmp(&b.origin.precedence()));
+        }
+        index
+    }
+
+    /// All services that have this name, one or more.
+    pub fn hosts(&self) -> impl Iterator<Item = (&Host, &[Arc<Service>])> {
+        self.by_host.iter().map(|(host, services)| (host, services.as_slice()))
+    }
+
+    pub fn named(&self, host: &Host) -> &[Arc<Service>] {
+        self.by_host.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// The services of one namespace, oldest first.
+    pub fn of_namespace(&self, namespace: &str) -> &[Arc<Service>] {
+        self.by_namespace.get(namespace).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,235 @@
+//! The snapshot as one proxy may see it: which services, rules and policies exist for it. All proxies that are alike
+//! ([`Viewer`]) see the same, so everything made from a view is shared by them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mesh_proto::{
+    mesh::{MeshConfig, OutboundMode},
+    names,
+    node::{NodeId, NodeKind, NodeMetadata},
+};
+
+use crate::{
+    generate::cluster::tls::IdentitySource,
+    model::{
+        AuthorizationPolicy, DestinationPolicy, Gateway, GatewayRef, Host, Labels, Service, Sidecar,
+        VirtualService, Workload, authn::EffectiveMtls, endpoint::Locality, host,
+    },
+    snapshot::Snapshot,
+};
+
+mod observe;
+
+/// Everything about a proxy that decides what it gets. Two proxies with equal values get the same resources.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Viewer {
+    pub kind: NodeKind,
+    pub namespace: String,
+    pub labels: Labels,
+    pub service_account: String,
+    pub canonical_name: String,
+    pub canonical_revision: String,
+    /// It is our own proxy.
+    pub ours: bool,
+    /// It answers DNS.
+    pub dns: bool,
+    pub source: IdentitySource,
+    pub locality: Locality,
+    pub network: String,
+    /// Container ports by name.
+    pub named_ports: BTreeMap<String, u16>,
+    /// Its address is an IPv6 one.
+    pub ipv6: bool,
+}
+
+impl Viewer {
+    /// From what the proxy says about itself, where its pod does not know better.
+    pub fn new(id: &NodeId, metadata: &NodeMetadata, pod: Option<&Workload>) -> Self {
+        let labels = pod.map_or_else(|| metadata.labels.clone(), |pod| Labels::clone(&pod.labels));
+        let label = |name: &str| labels.get(name).cloned();
+        let canonical_name = label(names::label::CANONICAL_NAME)
+            .or_else(|| label(names::label::APP_NAME))
+            .or_else(|| label(names::label::APP))
+            .or_else(|| pod.map(|pod| pod.canonical_name.clone()))
+            .or_else(|| Some(metadata.workload_name.clone()))
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| id.pod.clone());
+        let canonical_revision = label(names::label::CANONICAL_REVISION)
+            .or_else(|| label(names::label::VERSION))
+            .unwrap_or_else(|| "latest".to_owned());
+        let files = !metadata.tls_client_cert_chain.is_empty() && !metadata.tls_client_key.is_empty();
+        Self {
+            kind: id.kind,
+            namespace: id.namespace.clone(),
+            service_account: metadata.service_account.clone(),
+            canonical_name,
+            canonical_revision,
+            ours: metadata.generator == "gossamer",
+            dns: metadata.dns_capture == "true",
+            source: if files {
+                IdentitySource::Files {
+                    certificate: metadata.tls_client_cert_chain.clone(),
+                    key: metadata.tls_client_key.clone(),
+                    roots: metadata.tls_client_root_cert.clone(),
+                }
+            } else {
+                IdentitySource::Sds
+            },
+            locality: pod.map(|pod| pod.locality.clone()).unwrap_or_default(),
+            network: pod.map(|pod| pod.network.clone()).unwrap_or_default(),
+            named_ports: pod.map(|pod| pod.named_ports.clone()).unwrap_or_default(),
+            ipv6: id.ip.contains(':'),
+            labels,
+        }
+    }
+}
+
+/// A viewer's look at a snapshot.
+#[derive(Debug)]
+pub struct View<'a> {
+    pub viewer: &'a Viewer,
+    pub snapshot: &'a Snapshot,
+    sidecar: Option<&'a Arc<Sidecar>>,
+    services: BTreeMap<&'a Host, &'a Arc<Service>>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(viewer: &'a Viewer, snapshot: &'a Snapshot) -> Self {
+        let sidecar = match viewer.kind {
+            NodeKind::Sidecar => snapshot.sidecars.of(
+                &viewer.namespace,
+                &viewer.labels,
+                &snapshot.mesh.root_namespace,
+            ),
+            NodeKind::Router => None,
+        };
+        let mut view = Self { viewer, snapshot, sidecar, services: BTreeMap::new() };
+        view.services =
+            snapshot.services.hosts().filter_map(|(host, all)| Some((host, view.choose(all)?))).collect();
+        if viewer.kind == NodeKind::Router {
+            let wanted = view.referenced();
+            view.services.retain(|host, _| wanted.contains(*host));
+        }
+        view
+    }
+
+    pub fn mesh(&self) -> &'a MeshConfig {
+        &self.snapshot.mesh.value
+    }
+
+    pub fn is_gateway(&self) -> bool {
+        self.viewer.kind == NodeKind::Router
+    }
+
+    /// Of the services of one name, the one that this viewer means: of its own namespace, else the oldest.
+    fn choose(&self, all: &'a [Arc<Service>]) -> Option<&'a Arc<Service>> {
+        let own = &self.viewer.namespace;
+        let visible = |service: &&Arc<Service>| {
+            service.visibility.allows(&service.namespace, own)
+                && (self.sidecar.is_none_or(|sidecar| sidecar.sees(&service.namespace, &service.host))
+                    // What carries logs and traces is not part of the application's dependencies.
+                    || service.host == telemetry_host())
+        };
+        let mut seen = all.iter().filter(visible);
+        seen.clone().find(|service| service.namespace == *own).or_else(|| seen.next())
+    }
+
+    /// The services, by name.
+    pub fn services(&self) -> impl Iterator<Item = &'a Arc<Service>> {
+        self.services.values().copied()
+    }
+
+    pub fn service(&self, host: &Host) -> Option<&'a Arc<Service>> {
+        self.services.get(host).copied()
+    }
+
+    /// What a gateway needs: the destinations of its rules, and telemetry.
+    fn referenced(&self) -> BTreeSet<Host> {
+        let mut hosts: BTreeSet<Host> = [telemetry_host()].into();
+        for gateway in self.gateways() {
+            for route in self.routes_at(&gateway.reference()) {
+                hosts.extend(route.destinations().map(|destination| destination.host.clone()));
+            }
+        }
+        hosts
+    }
+
+    /// The DestinationRule that counts: of the viewer's namespace, of the service's, of the root namespace; in each of
+    /// them one that selects the viewer first, then the one of the narrowest host.
+    pub fn policy(&self, service: &Service) -> Option<&'a Arc<DestinationPolicy>> {
+        let root = self.mesh().root_namespace.as_str();
+        let own = self.viewer.namespace.as_str();
+        [own, service.namespace.as_str(), root].into_iter().find_map(|namespace| {
+            let candidates = self.snapshot.policies.value.of_namespace(namespace).iter().filter(|policy| {
+                policy.visibility.allows(&policy.origin.namespace, own)
+                    && policy.host.covers(&service.host)
+                    && match &policy.selector {
+                        None => true,
+                        Some(selector) => namespace == own && selector.matches(&self.viewer.labels),
+                    }
+            });
+            // The first of equals counts, which is the oldest.
+            candidates.min_by_key(|policy| (policy.selector.is_none(), policy.host.specificity()))
+        })
+    }
+
+    /// VirtualServices that are visible and bound to this place, oldest first.
+    pub fn routes_at(&self, gateway: &GatewayRef) -> impl Iterator<Item = &'a Arc<VirtualService>> {
+        let own = self.viewer.namespace.as_str();
+        let routes = self.snapshot.routes.value.at(gateway).iter();
+        routes.filter(move |route| route.visibility.allows(&route.origin.namespace, own))
+    }
+
+    /// The VirtualService for one host of the mesh: the one with the narrowest host that covers it.
+    pub fn route_of(&self, name: &Host) -> Option<&'a Arc<VirtualService>> {
+        let covering = self.routes_at(&GatewayRef::Mesh).filter_map(|route| {
+            let host = host::most_specific(name, &route.hosts)?;
+            Some((host.specificity(), route))
+        });
+        covering.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, route)| route)
+    }
+
+    /// The gateways that this viewer serves; a sidecar serves none.
+    pub fn gateways(&self) -> impl Iterator<Item = &'a Arc<Gateway>> {
+        let all = self.is_gateway().then(|| self.snapshot.gateways.value.selecting(&self.viewer.labels));
+        all.into_iter().flatten()
+    }
+
+    pub fn allow_any(&self) -> bool {
+        let own = self.sidecar.and_then(|sidecar| sidecar.outbound);
+        own.unwrap_or(self.mesh().outbound_traffic_policy.mode) == OutboundMode::AllowAny
+    }
+
+    /// What the viewer itself takes.
+    pub fn mtls(&self) -> EffectiveMtls {
+        self.mtls_of(&self.viewer.namespace, &self.viewer.labels)
+    }
+
+    /// What another workload takes.
+    pub fn mtls_of(&self, namespace: &str, labels: &Labels) -> EffectiveMtls {
+        self.snapshot.peers.effective(&self.mesh().root_namespace, namespace, labels)
+    }
+
+    pub fn authorization(&self) -> Vec<Arc<AuthorizationPolicy>> {
+        let root = &self.mesh().root_namespace;
+        self.snapshot.authorization.of(root, &self.viewer.namespace, &self.viewer.labels)
+    }
+
+    /// The mesh's trust domain first, then those that count as it.
+    pub fn trust_domains(&self) -> Vec<String> {
+        let mesh = self.mesh();
+        std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).cloned().collect()
+    }
+}
+
+/// Where records and traces go unless somebody says otherwise.
+pub fn telemetry_host() -> Host {
+    Host::of_service("telemetry", names::SYSTEM_NAMESPACE, names::CLUSTER_DOMAIN)
+}
+
+#[cfg(test)]
+#[path = "view/tests.rs"]
+mod tests;
