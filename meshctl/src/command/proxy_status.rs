@@ -1,0 +1,158 @@
+//! `meshctl proxy-status`: for each proxy and each type of configuration, whether it has what pilot would send it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use clap::Args;
+use mesh_proto::names::port;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    context::Context,
+    output::{self, Format, Table},
+    reach,
+};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only this proxy (POD or POD.NAMESPACE)
+    pub proxy: Option<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// One proxy, as pilot's `/debug/syncz` tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxy {
+    pub proxy: String,
+    #[serde(default)]
+    pub version: String,
+    #[serde(default)]
+    pub types: BTreeMap<String, Sync>,
+    #[serde(default)]
+    pub pilot: String,
+}
+
+/// What of one type was sent, taken and refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sync {
+    pub sent: String,
+    pub acked: String,
+    pub nack: Option<Nack>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Nack {
+    pub version: String,
+    pub error: String,
+}
+
+const COLUMNS: [&str; 5] = ["CDS", "LDS", "EDS", "RDS", "SDS"];
+
+pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32> {
+    let mut proxies = Vec::new();
+    let mut raw = Vec::new();
+    for pod in context.parts("pilot").await? {
+        let answer = reach::get_json(&context.network(&pod), port::CONTROL, "/debug/syncz").await?;
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        for one in answer.as_array().into_iter().flatten() {
+            let mut proxy: Proxy = serde_json::from_value(one.clone()).context("pilot's /debug/syncz")?;
+            if arguments
+                .proxy
+                .as_ref()
+                .is_some_and(|wanted| !is_meant(&proxy.proxy, wanted))
+            {
+                continue;
+            }
+            proxy.pilot = name.to_owned();
+            proxies.push(proxy);
+            raw.push(one.clone());
+        }
+    }
+    match arguments.output {
+        Format::Json => output::json(&Value::Array(raw))?,
+        Format::Yaml => output::yaml(&Value::Array(raw))?,
+        _ => output::print(&table(&proxies)),
+    }
+    Ok(0)
+}
+
+fn is_meant(proxy: &str, wanted: &str) -> bool {
+    proxy == wanted
+        || proxy.rsplit_once('.').is_some_and(|(pod, _)| pod == wanted)
+        || proxy.starts_with(&format!("{wanted}-"))
+}
+
+fn table(proxies: &[Proxy]) -> String {
+    let heading = [&["NAME"], &COLUMNS[..], &["PILOT", "VERSION"]].concat();
+    let mut table = Table::new(&heading);
+    let mut refusals = String::new();
+    for proxy in proxies {
+        let mut cells = vec![proxy.proxy.clone()];
+        for column in COLUMNS {
+            let sync = proxy.types.get(column);
+            cells.push(word(sync).to_owned());
+            if let Some(nack) = sync.and_then(|sync| sync.nack.as_ref()) {
+                refusals.push_str(&format!(
+                    "{} rejected {column} {}: {}\n",
+                    proxy.proxy, nack.version, nack.error
+                ));
+            }
+        }
+        cells.push(proxy.pilot.clone());
+        cells.push(proxy.version.clone());
+        table.row(cells);
+    }
+    table.sort();
+    let mut text = table.to_string();
+    if !refusals.is_empty() {
+        text.push('\n');
+        text.push_str(&refusals);
+    }
+    text
+}
+
+fn word(sync: Option<&Sync>) -> &'static str {
+    match sync {
+        None => "NOT SENT",
+        Some(sync) if sync.nack.is_some() => "REJECTED",
+        Some(sync) if sync.sent.is_empty() => "NOT SENT",
+        Some(sync) if sync.sent == sync.acked => "SYNCED",
+        Some(_) => "STALE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_state_has_its_word() {
+        let proxy: Proxy =
+            serde_json::from_value(json!({"proxy": "reviews.default", "version": "0.1.0", "types": {
+            "CDS": {"sent": "7", "acked": "7"},
+            "LDS": {"sent": "8", "acked": "7"},
+            "EDS": {"sent": "", "acked": ""},
+            "RDS": {"sent": "8", "acked": "7", "nack": {"version": "8", "error": "routes[0]: no"}}}}))
+            .unwrap();
+        let text = table(&[proxy]);
+        assert!(
+            text.contains("SYNCED   STALE   NOT SENT   REJECTED   NOT SENT"),
+            "{text}"
+        );
+        assert!(text.contains("reviews.default rejected RDS 8: routes[0]: no"));
+    }
+
+    #[test]
+    fn proxies_by_what_people_write() {
+        for wanted in ["reviews-v1-x.default", "reviews-v1-x", "reviews-v1"] {
+            assert!(is_meant("reviews-v1-x.default", wanted), "{wanted}");
+        }
+        assert!(!is_meant("reviews-v1-x.default", "reviews-v2"));
+    }
+}
