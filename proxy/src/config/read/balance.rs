@@ -69,6 +69,8 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
             let choices = number(&mut config.choice_count).unwrap_or(CHOICES);
             // The bias is how much active requests count; powers of one are what power-of-two choices does.
             config.active_request_bias = None;
+            // A warm-up only slows the growth of a new host's share: it has its weight at once here.
+            config.slow_start_config = None;
             done(&config).at("least_request_lb_config")?;
             Balance::LeastRequest { choices: choices.max(2) }
         }
@@ -80,7 +82,8 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
         (Balance::Maglev { .. }, Some(LbConfig::MaglevLbConfig(config))) => {
             maglev(config.table_size.map_or(MAGLEV_SIZE, |size| size.value)).at("maglev_lb_config.table_size")?
         }
-        (Balance::RoundRobin, Some(LbConfig::RoundRobinLbConfig(config))) => {
+        (Balance::RoundRobin, Some(LbConfig::RoundRobinLbConfig(mut config))) => {
+            config.slow_start_config = None;
             done(&config).at("round_robin_lb_config")?;
             Balance::RoundRobin
         }
