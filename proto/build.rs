@@ -7,8 +7,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=istio");
     println!("cargo:rerun-if-changed=opentelemetry");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let files = protox::compile(["istio/ca.proto", "istio/nds.proto", "opentelemetry/trace.proto"], ["."])?;
-    tonic_prost_build::configure().emit_rerun_if_changed(false).compile_fds(files)?;
+    let files = protox::compile(
+        ["istio/ca.proto", "istio/nds.proto", "opentelemetry/trace.proto"],
+        ["."],
+    )?;
+    tonic_prost_build::configure()
+        .emit_rerun_if_changed(false)
+        .compile_fds(files)?;
     fs::copy(envoy_descriptors()?, out.join("envoy.bin"))?;
     Ok(())
 }
@@ -17,7 +22,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn envoy_descriptors() -> Result<PathBuf, Box<dyn Error>> {
     let cargo = env::var("CARGO")?;
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", &env::var("TARGET")?])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--offline",
+            "--locked",
+            "--filter-platform",
+            &env::var("TARGET")?,
+        ])
         .output()?;
     if !output.status.success() {
         return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -30,6 +43,10 @@ fn envoy_descriptors() -> Result<PathBuf, Box<dyn Error>> {
         .find(|package| package["name"] == "envoy-types")
         .and_then(|package| package["manifest_path"].as_str())
         .ok_or("envoy-types is not among the packages of this workspace")?;
-    let file = PathBuf::from(manifest).with_file_name("src").join("generated/types.bin");
-    file.exists().then_some(file).ok_or_else(|| "envoy-types ships no src/generated/types.bin".into())
+    let file = PathBuf::from(manifest)
+        .with_file_name("src")
+        .join("generated/types.bin");
+    file.exists()
+        .then_some(file)
+        .ok_or_else(|| "envoy-types ships no src/generated/types.bin".into())
 }

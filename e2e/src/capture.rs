@@ -35,12 +35,15 @@ impl Capture {
         }
         let net = format!("--net=/run/netns/{namespace}");
         let (tcpdump, output) = (tcpdump.display().to_string(), file.display().to_string());
-        // The bridge inside the namespace; `any` would have another link type.
+        // The bridge inside the namespace; `any` would have another link type. Each packet comes in and goes out again on it.
         let arguments = [
             &net,
             &tcpdump,
             "-i",
             "gossamer0",
+            "-Q",
+            "in",
+            "--immediate-mode",
             "-s",
             "0",
             "-U",
@@ -69,7 +72,7 @@ impl Capture {
 
     /// Ends the capture and reads the TCP payload of each direction of each connection, in the order it was seen.
     pub fn finish(self) -> anyhow::Result<BTreeMap<Flow, Vec<u8>>> {
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(1000));
         self.tcpdump.terminate(Duration::from_secs(10))?;
         let bytes =
             std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;

@@ -37,7 +37,7 @@ pub struct Look {
     /// Texts that no answer has.
     #[serde(default)]
     pub lacks: Vec<String>,
-    /// Headers of the answer.
+    /// Headers of the answer; a value that begins with `*` may begin with anything.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// The share of answers that have a text lies between two numbers.
@@ -95,20 +95,33 @@ impl Look {
             let at = || format!("{} as {}", self.get, self.user.as_deref().unwrap_or("nobody"));
             ensure!(
                 page.status == StatusCode::from_u16(self.status)?,
-                "{} was answered {}: {}",
+                "{} was answered {}",
                 at(),
-                page.status,
-                page.body
+                page.shown()
             );
             for text in &self.contains {
-                ensure!(page.body.contains(text), "{} lacks {text:?}: {}", at(), page.body);
+                ensure!(
+                    page.body.contains(text),
+                    "{} lacks {text:?}: {}",
+                    at(),
+                    page.shown()
+                );
             }
             for text in &self.lacks {
-                ensure!(!page.body.contains(text), "{} has {text:?}: {}", at(), page.body);
+                ensure!(
+                    !page.body.contains(text),
+                    "{} has {text:?}: {}",
+                    at(),
+                    page.shown()
+                );
             }
             for (name, value) in &self.headers {
                 let got = page.headers.get(name).and_then(|value| value.to_str().ok());
-                ensure!(got == Some(value), "{}: header {name} is {got:?}", at());
+                let fits = match value.strip_prefix('*') {
+                    Some(end) => got.is_some_and(|got| got.ends_with(end)),
+                    None => got == Some(value),
+                };
+                ensure!(fits, "{}: header {name} is {got:?}", at());
             }
             if let Some(seconds) = self.at_least_seconds {
                 ensure!(

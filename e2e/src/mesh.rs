@@ -12,10 +12,12 @@ use crate::{
     process::{Background, Outcome, command, eventually, last, run},
 };
 use anyhow::{Context, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -31,7 +33,7 @@ const READY: Duration = Duration::from_secs(120);
 pub const APP_NAMESPACE: &str = "e2e";
 pub const APP_IMAGE: &str = "gossamer/e2e-app";
 const APP: &str = include_str!("../manifests/app.yaml");
-const BOOKINFO_NAMESPACE: &str = include_str!("../manifests/default-namespace.yaml");
+pub const BOOKINFO_NAMESPACE: &str = include_str!("../manifests/default-namespace.yaml");
 
 pub struct Mesh {
     meshctl: PathBuf,
@@ -41,11 +43,22 @@ pub struct Mesh {
     pub gateway_port: u16,
     runtime: tokio::runtime::Runtime,
     stopped: bool,
+    /// One mesh of this kind at a time; the lock goes with the process.
+    _lock: Flock<File>,
 }
 
 impl Mesh {
     /// A running mesh with everything ready.
     pub fn start() -> anyhow::Result<Self> {
+        let mesh = Self::prepare()?;
+        mesh.up()?;
+        mesh.base()?;
+        mesh.wait_ready()?;
+        Ok(mesh)
+    }
+
+    /// Everything there, nothing running: what an earlier run left is taken down.
+    pub fn prepare() -> anyhow::Result<Self> {
         need::root()?;
         for (program, package) in [
             ("ip", "iproute2"),
@@ -69,6 +82,7 @@ impl Mesh {
             .context("target/debug has no parent")?
             .join("e2e");
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let lock = lock(&folder.join("lock"))?;
         let mesh = Self {
             meshctl: need::binary("meshctl")?,
             app: need::binary("mesh-e2e-app")?,
@@ -79,15 +93,9 @@ impl Mesh {
                 .enable_all()
                 .build()?,
             stopped: false,
+            _lock: lock,
         };
         mesh.ctl(&["local", "down"])?;
-        mesh.up()?;
-        mesh.apply(BOOKINFO_NAMESPACE)?;
-        mesh.apply_file("samples/bookinfo/bookinfo.yaml")?;
-        mesh.apply_file("samples/bookinfo/networking/bookinfo-gateway.yaml")?;
-        mesh.apply_file("samples/bookinfo/networking/destination-rule-all.yaml")?;
-        mesh.apply(APP)?;
-        mesh.wait_ready()?;
         Ok(mesh)
     }
 
@@ -205,13 +213,25 @@ impl Mesh {
             .to_owned())
     }
 
+    /// Waits until every Deployment has all of its pods, new and available, and every pod is ready.
     pub fn wait_ready(&self) -> anyhow::Result<()> {
         eventually(READY, "all pods ready", || {
+            let deployments = self.all("deployments")?;
+            let waiting: Vec<String> = deployments
+                .iter()
+                .filter(|object| !is_complete(object))
+                .map(describe)
+                .collect();
+            ensure!(
+                waiting.is_empty(),
+                "waiting for deployments {}",
+                waiting.join(", ")
+            );
             let pods = self.all("pods")?;
             let waiting: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(describe).collect();
             ensure!(
                 waiting.is_empty() && !pods.is_empty(),
-                "waiting for {}",
+                "waiting for pods {}",
                 waiting.join(", ")
             );
             Ok(())
@@ -405,6 +425,54 @@ impl Mesh {
         }
     }
 
+    /// After a test that failed: takes away what it may have left, and puts back what it may have taken.
+    pub fn reset(&self) -> anyhow::Result<()> {
+        if self.node_namespace().is_err() {
+            self.up()?;
+        }
+        for namespace in ["default", APP_NAMESPACE] {
+            for kind in [
+                "virtualservice",
+                "authorizationpolicy",
+                "peerauthentication",
+                "serviceentry",
+            ] {
+                self.ctl(&[
+                    "local",
+                    "delete",
+                    kind,
+                    "--all",
+                    "-n",
+                    namespace,
+                    "--ignore-not-found",
+                ])?;
+            }
+        }
+        for part in ["citadel", "pilot", "telemetry"] {
+            self.ctl(&[
+                "local",
+                "scale",
+                &format!("deployment/{part}"),
+                "--replicas",
+                "1",
+                "-n",
+                "istio-system",
+            ])?;
+        }
+        self.base()?;
+        self.wait_ready()
+    }
+
+    /// What every test finds.
+    fn base(&self) -> anyhow::Result<()> {
+        self.apply(BOOKINFO_NAMESPACE)?;
+        self.apply_file("samples/bookinfo/bookinfo.yaml")?;
+        self.apply_file("samples/bookinfo/networking/bookinfo-gateway.yaml")?;
+        self.apply_file("samples/bookinfo/networking/destination-rule-all.yaml")?;
+        self.apply(APP)?;
+        Ok(())
+    }
+
     /// Takes the mesh down and says if something is left.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.stopped = true;
@@ -416,6 +484,23 @@ impl Drop for Mesh {
     fn drop(&mut self) {
         if !self.stopped {
             let _ = self.ctl(&["local", "down"]);
+        }
+    }
+}
+
+/// Waits for another run of these tests to end.
+fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((file, _)) => {
+            eprintln!("waiting: another run of the tests holds {}", path.display());
+            Flock::lock(file, FlockArg::LockExclusive)
+                .map_err(|(_, error)| anyhow::anyhow!("{}: {error}", path.display()))
         }
     }
 }
@@ -446,6 +531,19 @@ pub fn is_ready(pod: &Value) -> bool {
         .iter()
         .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
         && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// Has the controller seen this Deployment as it is, and are all of its pods there?
+fn is_complete(deployment: &Value) -> bool {
+    let (status, wanted) = (
+        &deployment["status"],
+        deployment["spec"]["replicas"].as_u64().unwrap_or(1),
+    );
+    let count = |field: &str| status[field].as_u64().unwrap_or_default();
+    status["observedGeneration"] == deployment["metadata"]["generation"]
+        && ["replicas", "updatedReplicas", "availableReplicas"]
+            .iter()
+            .all(|field| count(field) == wanted)
 }
 
 fn describe(pod: &Value) -> String {

@@ -126,6 +126,17 @@ impl Background {
         self.child.id()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends the program at once.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Closes the program's standard input, which tells some of ours to end, and waits.
     pub fn finish(mut self, limit: Duration) -> anyhow::Result<Outcome> {
         drop(self.child.stdin.take());
@@ -210,7 +221,7 @@ pub fn eventually<T>(
             Err(error) if Instant::now() > end => {
                 return Err(error.context(format!("not within {limit:?}: {what}")));
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
 }

@@ -92,7 +92,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
     }
     if !failures.is_empty() {
         println!("\nfailures:\n");
-        for (name, error) in failures.iter().take(5) {
+        for (name, error) in failures.iter().take(30) {
             println!("---- {name} ----\n{error}\n");
         }
         failures.iter().for_each(|(name, _)| println!("    {name}"));
@@ -131,7 +131,15 @@ fn run(test: &Test, mesh: &mut Mesh) -> Result<(), String> {
         test.name,
         begin.elapsed().as_secs_f64()
     );
-    outcome.map_err(|error| format!("{error}\n{}", mesh.diagnose(test.name)))
+    outcome.map_err(|error| {
+        let known = mesh.diagnose(test.name);
+        let reset = mesh
+            .reset()
+            .err()
+            .map(|error| format!("\nputting the mesh back failed: {error:#}"))
+            .unwrap_or_default();
+        format!("{error}\n{known}{reset}")
+    })
 }
 
 #[cfg(test)]

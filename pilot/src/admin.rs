@@ -28,12 +28,37 @@ pub fn pages(pages: Pages, hub: Arc<Hub>) -> Pages {
             })
         }};
     }
-    let pages = page!(pages, "/debug/syncz", "per proxy and type: sent, acknowledged, refused and why", sync::page);
-    let pages = page!(pages, "/debug/acked", "?object=virtualservice/default/reviews: do all proxies have it?", acked::page);
-    let pages = page!(pages, "/debug/config_dump", "?proxyID=pod.namespace: everything that one proxy gets", dump::page);
-    let pages = page!(pages, "/debug/configz", "all objects, as they were last applied", objects);
+    let pages = page!(
+        pages,
+        "/debug/syncz",
+        "per proxy and type: sent, acknowledged, refused and why",
+        sync::page
+    );
+    let pages = page!(
+        pages,
+        "/debug/acked",
+        "?object=virtualservice/default/reviews: do all proxies have it?",
+        acked::page
+    );
+    let pages = page!(
+        pages,
+        "/debug/config_dump",
+        "?proxyID=pod.namespace: everything that one proxy gets",
+        dump::page
+    );
+    let pages = page!(
+        pages,
+        "/debug/configz",
+        "all objects, as they were last applied",
+        objects
+    );
     let pages = page!(pages, "/debug/registryz", "all services", services);
-    let pages = page!(pages, "/debug/endpointz", "all endpoints, by service and port", endpoints);
+    let pages = page!(
+        pages,
+        "/debug/endpointz",
+        "all endpoints, by service and port",
+        endpoints
+    );
     page!(pages, "/debug/findings", "what is wrong with objects", findings)
 }
 
@@ -62,7 +87,9 @@ fn findings(hub: &Hub, _: &Wanted) -> Response {
 fn objects(hub: &Hub, _: &Wanted) -> Response {
     let all: Vec<Value> = hub.with_store(|store| {
         // A key of a gateway has no business on a page.
-        let shown = store.manifests().filter(|manifest| manifest.kind != mesh_proto::kube::Kind::Secret);
+        let shown = store
+            .manifests()
+            .filter(|manifest| manifest.kind != mesh_proto::kube::Kind::Secret);
         shown
             .map(|manifest| {
                 let current = store.is_current(manifest.kind, &manifest.key);

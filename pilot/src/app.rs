@@ -3,6 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -52,16 +53,16 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
         }
         trigger.drain();
     });
-    for folder in &settings.config_dir {
-        if !folder.is_dir() {
-            return Err(Error::ConfigDir(folder.display().to_string()));
-        }
-    }
+    let folders = folders(&settings)?;
     let (registry, gates) = (Registry::new(), Gates::new());
     let hub = Arc::new(Hub::new(build_salt(), Metrics::new(&registry)));
-    let changes = ingest::file::watch(settings.config_dir.clone()).map_err(Error::Watch)?;
+    let changes = ingest::file::watch(folders).map_err(Error::Watch)?;
     let synced = gates.gate("objects");
-    let push = Loop { hub: hub.clone(), changes, synced: synced.clone() };
+    let push = Loop {
+        hub: hub.clone(),
+        changes,
+        synced: synced.clone(),
+    };
     let push = tokio::spawn(push.run(drain.clone()));
 
     let cell = IdentityCell::new();
@@ -80,7 +81,9 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
     let limits = Arc::new(Limits::new(settings.max_streams, settings.admission_rate));
     // A proxy that came before everything is known would be given half of it.
     wait(&synced, &drain).await;
-    let trust = Trust { domain: settings.trust_domain.clone() };
+    let trust = Trust {
+        domain: settings.trust_domain.clone(),
+    };
     let service = Service::new(hub.clone(), limits.clone(), Some(trust), drain.clone());
     let plain = settings.xds_plaintext_address.map(|address| {
         let service = Service::new(hub.clone(), limits, None, drain.clone());
@@ -92,6 +95,17 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
     }
     drop(tokio::join!(push, admin));
     Ok(())
+}
+
+/// The kernel tells about changes by whole paths, so the folders are named by theirs from the start.
+fn folders(settings: &Settings) -> Result<Vec<PathBuf>, Error> {
+    let whole = |folder: &PathBuf| folder.canonicalize().ok().filter(|folder| folder.is_dir());
+    let missing = |folder: &PathBuf| Error::ConfigDir(folder.display().to_string());
+    settings
+        .config_dir
+        .iter()
+        .map(|folder| whole(folder).ok_or_else(|| missing(folder)))
+        .collect()
 }
 
 /// Distinguishes the encodings of different builds: a proxy that reconnects to another build gets its resources anew.
@@ -106,7 +120,11 @@ fn build_salt() -> u64 {
 }
 
 fn agent(settings: &Settings) -> Agent {
-    let base = identity::Settings::new(&settings.ca_address, &settings.root_file, settings.trust_domain.clone());
+    let base = identity::Settings::new(
+        &settings.ca_address,
+        &settings.root_file,
+        settings.trust_domain.clone(),
+    );
     Agent::new(identity::Settings {
         token_file: Some(settings.token_file.clone()),
         ttl: settings.certificate_ttl,
@@ -115,7 +133,12 @@ fn agent(settings: &Settings) -> Agent {
 }
 
 async fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { what, address, flag, source })
+    TcpListener::bind(address).await.map_err(|source| Error::Listen {
+        what,
+        address,
+        flag,
+        source,
+    })
 }
 
 async fn wait(gate: &Gate, drain: &Drain) {
@@ -148,7 +171,9 @@ async fn serve(
     let config = tls::server_config(cell, ClientAuth::Required, PeerNames::Any, &["h2"])?;
     let connections = grpc::incoming(listener, Arc::new(config), HANDSHAKE, PENDING);
     tracing::info!(address = %settings.xds_address, "xDS server listens");
-    let serving = server().add_service(service.into_server()).serve_with_incoming_shutdown(connections, drain.drained());
+    let serving = server()
+        .add_service(service.into_server())
+        .serve_with_incoming_shutdown(connections, drain.drained());
     finish(serving, drain).await
 }
 
@@ -159,7 +184,9 @@ async fn plaintext(service: Service, address: SocketAddr, drain: Drain) {
     };
     tracing::warn!(%address, "xDS without TLS: any client is believed");
     let incoming = TcpListenerStream::new(listener);
-    let serving = server().add_service(service.into_server()).serve_with_incoming_shutdown(incoming, drain.drained());
+    let serving = server()
+        .add_service(service.into_server())
+        .serve_with_incoming_shutdown(incoming, drain.drained());
     if let Err(error) = finish(serving, &drain).await {
         tracing::error!(%error, "plaintext xDS ended");
     }

@@ -4,8 +4,15 @@ use std::net::SocketAddr;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{what} cannot listen on {address}: {source}; is another process there? Use {flag} for another address")]
-    Listen { what: &'static str, address: SocketAddr, flag: &'static str, source: std::io::Error },
+    #[error(
+        "{what} cannot listen on {address}: {source}; is another process there? Use {flag} for another address"
+    )]
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        flag: &'static str,
+        source: std::io::Error,
+    },
     #[error("--config-dir {0} is not a folder; create it, or name the folder that holds the mesh's objects")]
     ConfigDir(String),
     #[error("the folders of --config-dir cannot be watched: {0}")]

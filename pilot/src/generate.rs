@@ -16,10 +16,7 @@ use bytes::Bytes;
 use mesh_proto::xds::Type;
 use prost::Message;
 
-use crate::{
-    snapshot::Snapshot,
-    view::View,
-};
+use crate::{snapshot::Snapshot, view::View};
 
 pub mod cluster;
 pub mod destination;
@@ -84,18 +81,29 @@ pub fn inputs(view: &View<'_>, kind: Type) -> Vec<Input> {
     match kind {
         Type::Cluster => clusters(view).into_iter().map(Input::Cluster).collect(),
         Type::Endpoint => {
-            let eds = destination::all(view).into_iter().filter(|destination| destination.uses_eds(view));
-            eds.map(|destination| Input::Endpoint(destination.endpoints(view))).collect()
+            let eds = destination::all(view)
+                .into_iter()
+                .filter(|destination| destination.uses_eds(view));
+            eds.map(|destination| Input::Endpoint(destination.endpoints(view)))
+                .collect()
         }
-        Type::Listener => {
-            unique(listener::inputs(view)).into_iter().map(|input| Input::Listener(Box::new(input))).collect()
-        },
+        Type::Listener => unique(listener::inputs(view))
+            .into_iter()
+            .map(|input| Input::Listener(Box::new(input)))
+            .collect(),
         Type::Route => {
-            let tables = if view.is_gateway() { route::gateway::inputs(view) } else { route::sidecar::inputs(view) };
+            let tables = if view.is_gateway() {
+                route::gateway::inputs(view)
+            } else {
+                route::sidecar::inputs(view)
+            };
             tables.into_iter().map(Input::Route).collect()
         }
         Type::Secret => secrets(view).into_iter().map(Input::Secret).collect(),
-        Type::NameTable => name_table::input(view).map(Input::NameTable).into_iter().collect(),
+        Type::NameTable => name_table::input(view)
+            .map(Input::NameTable)
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -112,7 +120,12 @@ pub fn since(snapshot: &Snapshot, kind: Type) -> u64 {
     ];
     let own = match kind {
         Type::Cluster => vec![snapshot.policies.since, snapshot.traits.since],
-        Type::Endpoint => vec![snapshot.policies.since, snapshot.endpoints.since, snapshot.peers.since, snapshot.traits.since],
+        Type::Endpoint => vec![
+            snapshot.policies.since,
+            snapshot.endpoints.since,
+            snapshot.peers.since,
+            snapshot.traits.since,
+        ],
         Type::Listener => vec![
             snapshot.policies.since,
             snapshot.traits.since,
@@ -133,15 +146,19 @@ fn clusters(view: &View<'_>) -> Vec<cluster::Input> {
         // A name that stands for many cannot be resolved.
         !(destination.service.host.is_wildcard() && destination.needs_name())
     });
-    let mut inputs: Vec<cluster::Input> =
-        outbound.map(|destination| cluster::Input::Outbound(Box::new(destination.cluster(view)))).collect();
+    let mut inputs: Vec<cluster::Input> = outbound
+        .map(|destination| cluster::Input::Outbound(Box::new(destination.cluster(view))))
+        .collect();
     inputs.push(cluster::Input::BlackHole);
     if view.is_gateway() {
         return inputs;
     }
     let ipv6 = view.viewer.ipv6;
     inputs.push(cluster::Input::Passthrough { connect_timeout });
-    inputs.push(cluster::Input::InboundPassthrough { connect_timeout, ipv6 });
+    inputs.push(cluster::Input::InboundPassthrough {
+        connect_timeout,
+        ipv6,
+    });
     inputs.extend(own::ports(view).into_iter().map(|port| {
         cluster::Input::Inbound(cluster::Inbound {
             port: port.number,
@@ -163,13 +180,19 @@ fn secrets(view: &View<'_>) -> Vec<secret::Input> {
     }
     let mut names = BTreeSet::new();
     let own = view.snapshot.credentials.of_namespace(&view.viewer.namespace);
-    own.iter().flat_map(secret::inputs).filter(|input| names.insert(input.name.clone())).collect()
+    own.iter()
+        .flat_map(secret::inputs)
+        .filter(|input| names.insert(input.name.clone()))
+        .collect()
 }
 
 /// The first listener of each name.
 fn unique(inputs: Vec<listener::Input>) -> Vec<listener::Input> {
     let mut names = BTreeSet::new();
-    inputs.into_iter().filter(|input| names.insert(listener::name(input))).collect()
+    inputs
+        .into_iter()
+        .filter(|input| names.insert(listener::name(input)))
+        .collect()
 }
 
 #[cfg(test)]

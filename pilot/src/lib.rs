@@ -20,8 +20,8 @@
 //! | [`app`], [`settings`], [`error`], [`metrics`] | the daemon |
 
 pub mod admin;
-pub mod app;
 pub mod analyze;
+pub mod app;
 pub mod convert;
 pub mod error;
 pub mod generate;

@@ -48,11 +48,27 @@ impl Metrics {
             r.register("mesh_pilot_proxies", "Proxies connected now", m.connected);
             r.register("mesh_pilot_refused", "Streams refused, by reason", m.refused);
             r.register("mesh_pilot_responses", "Responses sent", m.responses);
-            r.register("mesh_pilot_rejects", "Responses that a proxy refused, by type", m.rejects);
+            r.register(
+                "mesh_pilot_rejects",
+                "Responses that a proxy refused, by type",
+                m.rejects,
+            );
             r.register("mesh_pilot_pushes", "Snapshots made from changes", m.pushes);
-            r.register("mesh_pilot_pushed_proxies", "Proxies that got something new from a snapshot", m.pushed_proxies);
-            r.register("mesh_pilot_push_seconds", "From a batch of changes to the proxies being told", m.push_seconds);
-            r.register("mesh_pilot_findings", "Things that are wrong with objects, as last asked for on /debug/findings", m.findings);
+            r.register(
+                "mesh_pilot_pushed_proxies",
+                "Proxies that got something new from a snapshot",
+                m.pushed_proxies,
+            );
+            r.register(
+                "mesh_pilot_push_seconds",
+                "From a batch of changes to the proxies being told",
+                m.push_seconds,
+            );
+            r.register(
+                "mesh_pilot_findings",
+                "Things that are wrong with objects, as last asked for on /debug/findings",
+                m.findings,
+            );
         });
         metrics
     }
@@ -62,7 +78,8 @@ impl Metrics {
     }
 
     pub fn rejected(&self, kind: Type) -> Counter {
-        self.rejects.get_or_create_owned(&TypeLabel { r#type: kind.short() })
+        self.rejects
+            .get_or_create_owned(&TypeLabel { r#type: kind.short() })
     }
 }
 

@@ -44,6 +44,9 @@ pub use cache::Cache;
 /// How many batches are gathered into one push at most.
 const GATHER: usize = 1024;
 
+/// Deleted objects whose moments are remembered, at least.
+const DELETED: usize = 10_000;
+
 /// All resources of one type per place of [`Type::ALL`].
 pub type Catalog = [Arc<Resources>; 6];
 
@@ -158,7 +161,10 @@ impl Hub {
         if let Some(class) = classes.get(&viewer).and_then(Weak::upgrade) {
             return class;
         }
-        let class = Arc::new(Class { viewer: viewer.clone(), made: Mutex::default() });
+        let class = Arc::new(Class {
+            viewer: viewer.clone(),
+            made: Mutex::default(),
+        });
         classes.insert(viewer, Arc::downgrade(&class));
         class
     }
@@ -190,7 +196,11 @@ impl Hub {
     /// A proxy by its people's name, `pod.namespace`.
     pub fn proxy(&self, name: &str) -> Option<Arc<Proxy>> {
         // The newest stream counts: an older one of the same name is about to end.
-        lock(&self.proxies).values().rev().find(|proxy| proxy.name() == name).cloned()
+        lock(&self.proxies)
+            .values()
+            .rev()
+            .find(|proxy| proxy.name() == name)
+            .cloned()
     }
 
     /// Reads what is stored. The closure must be short: pushes wait for it.
@@ -208,7 +218,9 @@ impl Hub {
         let found: Arc<[Finding]> = analyze::everything(&store, &registry).into();
         // Noted while the store cannot change, so that it is never older than the store.
         *lock(&self.findings) = Some(found.clone());
-        self.metrics.findings.set(i64::try_from(found.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .findings
+            .set(i64::try_from(found.len()).unwrap_or(i64::MAX));
         found
     }
 
@@ -217,11 +229,26 @@ impl Hub {
         lock(&self.moments).get(&(kind, key.clone())).copied()
     }
 
-    /// Takes changes in and tells the proxies whom they concern.
+    /// Takes changes in and tells the proxies whom they concern. One caller at a time: the loop.
     pub fn apply(&self, changes: Vec<Change>) {
+        let before = self.snapshot();
         let (applied, world) = {
             let mut store = lock(&self.store);
             let applied = store.apply(changes);
+            // Whoever sees an object's new version also sees that the proxies have not heard of it yet.
+            let moment = Moment {
+                sequence: before.sequence + 1,
+            };
+            let mut moments = lock(&self.moments);
+            moments.extend(
+                applied
+                    .changed
+                    .iter()
+                    .map(|own| ((own.kind, own.key.clone()), moment)),
+            );
+            if moments.len() > 2 * store.manifests().count() + DELETED {
+                moments.retain(|(kind, key), _| store.is_current(*kind, key).is_some());
+            }
             (applied, store.world().clone())
         };
         if applied.objects_changed || applied.findings_changed {
@@ -231,7 +258,6 @@ impl Hub {
             return;
         }
         let kinds: BTreeSet<Kind> = applied.changed.iter().map(|changed| changed.kind).collect();
-        let before = self.snapshot();
         let after = {
             let mut registry = lock(&self.registry);
             let touched = registry.update(&world, &applied.changed);
@@ -239,12 +265,6 @@ impl Hub {
         };
         // Again: whoever asked meanwhile saw the new objects beside the old services.
         *lock(&self.findings) = None;
-        {
-            let mut moments = lock(&self.moments);
-            for changed in applied.changed {
-                moments.insert((changed.kind, changed.key), Moment { sequence: after.sequence });
-            }
-        }
         self.snapshot.store(after.clone());
         self.tell(&before, &after);
     }
@@ -304,7 +324,10 @@ impl Loop {
             self.hub.apply(batch);
             let ended = start.elapsed();
             debounce.pushed(started, ended);
-            self.hub.metrics.push_seconds.observe((ended - started).as_secs_f64());
+            self.hub
+                .metrics
+                .push_seconds
+                .observe((ended - started).as_secs_f64());
             if self.hub.with_store(Store::is_synced) {
                 self.synced.open();
             }

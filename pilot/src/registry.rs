@@ -2,7 +2,8 @@
 //! endpoints, WorkloadEntries and selected pods.
 //!
 //! Fed with the [`World`] and the objects that changed in it; only the services that these concern are computed again.
-//! Clones share everything that did not change, so a reader keeps a consistent registry while the next one is made.
+//! A clone is for reading: it shares everything that did not change, so a reader keeps a consistent registry while the
+//! next one is made. The index that makes updates cheap stays with the original; a clone that is updated makes its own.
 //! What it promises: `endpoints` of a service are those of the last [`Registry::update`], sorted, of all states of health;
 //! it does not decide which of them a proxy may use.
 
@@ -47,17 +48,30 @@ pub struct Touched {
 /// Endpoints by the service's port.
 pub type PortEndpoints = BTreeMap<u16, Arc<[Endpoint]>>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Registry {
-    services: Arc<BTreeMap<ServiceKey, Arc<Service>>>,
+    services: Arc<BTreeMap<Arc<ServiceKey>, Arc<Service>>>,
     hosts: Arc<HashMap<Host, Arc<[ServiceKey]>>>,
-    endpoints: Arc<HashMap<ServiceKey, Arc<PortEndpoints>>>,
-    instances: Arc<HashMap<Key, Arc<[Instance]>>>,
-    index: Arc<Index>,
+    endpoints: Arc<HashMap<Arc<ServiceKey>, Arc<PortEndpoints>>>,
+    instances: Arc<HashMap<Arc<Key>, Arc<[Instance]>>>,
+    /// `None` in a clone.
+    index: Option<Box<Index>>,
+}
+
+impl Clone for Registry {
+    fn clone(&self) -> Self {
+        Self {
+            services: self.services.clone(),
+            hosts: self.hosts.clone(),
+            endpoints: self.endpoints.clone(),
+            instances: self.instances.clone(),
+            index: None,
+        }
+    }
 }
 
 /// What is needed to find out whom a change concerns. Keys are never removed from a set that another one still needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Index {
     /// Services that an object (Service, ServiceEntry) declares.
     declared: HashMap<(Kind, Key), BTreeSet<ServiceKey>>,
@@ -136,11 +150,6 @@ impl Registry {
             .map_or(&[], |instances| &instances[..])
     }
 
-    /// The pod with an address.
-    pub fn workload_at(&self, address: &IpAddr) -> Option<&Key> {
-        self.index.by_address.get(address)
-    }
-
     /// The identities that may answer for a service: those of its endpoints, and those that it declares.
     pub fn accounts(&self, key: &ServiceKey) -> BTreeSet<String> {
         let declared = self
@@ -162,10 +171,28 @@ impl Registry {
     /// Takes the changes of a world in.
     pub fn update(&mut self, world: &World, changed: &[Changed]) -> Touched {
         let mut concerned = BTreeSet::new();
-        let index = Arc::make_mut(&mut self.index);
+        // The first update, or a clone: everything there is counts as changed.
+        let (mut index, everything) = match self.index.take() {
+            Some(index) => (index, None),
+            None => {
+                concerned.extend(self.services.keys().map(|key| key.as_ref().clone()));
+                let mut index = Box::<Index>::default();
+                for (user, instances) in self.instances.iter() {
+                    for instance in instances.iter() {
+                        index
+                            .used
+                            .entry(instance.service.clone())
+                            .or_default()
+                            .insert(user.as_ref().clone());
+                    }
+                }
+                (index, Some(all(world)))
+            }
+        };
+        let changed = everything.as_deref().unwrap_or(changed);
         if index.trust_domain != world.mesh.trust_domain {
             index.trust_domain.clone_from(&world.mesh.trust_domain);
-            concerned.extend(self.services.keys().cloned());
+            concerned.extend(self.services.keys().map(|key| key.as_ref().clone()));
         }
         // Declarations, slices and addresses first: the rest looks into them.
         for change in changed {
@@ -182,48 +209,47 @@ impl Registry {
         {
             concerned.extend(index.users.get(&change.key).into_iter().flatten().cloned());
             for key in index.selecting.get(&change.key.namespace).into_iter().flatten() {
-                if resolve::selects(world, index, key, &change.key) {
+                if resolve::selects(world, &index, key, &change.key) {
                     concerned.insert(key.clone());
                 }
             }
         }
-        self.recompute(world, &concerned)
+        let mut touched = Touched::default();
+        for key in &concerned {
+            self.recompute(world, &mut index, key, &mut touched);
+        }
+        self.index = Some(index);
+        touched
     }
 
-    fn recompute(&mut self, world: &World, concerned: &BTreeSet<ServiceKey>) -> Touched {
-        let mut touched = Touched::default();
-        for key in concerned {
-            let index = Arc::make_mut(&mut self.index);
-            let Some(resolved) = resolve::service(world, index, key) else {
-                self.forget(key, &mut touched);
-                continue;
-            };
-            let mut service = resolved.service.as_ref().clone();
-            service.auto_address = index.auto.address(&service);
-            let old_users = index
-                .used
-                .insert(key.clone(), resolved.parts.users.clone())
-                .unwrap_or_default();
-            for gone in old_users.difference(&resolved.parts.users) {
-                remove_from(&mut index.users, gone, key);
-            }
-            for user in &resolved.parts.users {
-                index.users.entry(user.clone()).or_default().insert(key.clone());
-            }
-            if self.services.get(key).is_none_or(|old| **old != service) {
-                let service = Arc::new(service);
-                if Arc::make_mut(&mut self.services)
-                    .insert(key.clone(), service)
-                    .is_none()
-                {
-                    self.set_host(key, true);
-                }
-                touched.services.insert(key.clone());
-            }
-            self.set_endpoints(key, &resolved.endpoints, &mut touched);
-            self.set_instances(key, &resolved.parts, &old_users, &mut touched);
+    fn recompute(&mut self, world: &World, index: &mut Index, key: &ServiceKey, touched: &mut Touched) {
+        let Some(resolved) = resolve::service(world, index, key) else {
+            return self.forget(index, key, touched);
+        };
+        let mut service = resolved.service.as_ref().clone();
+        service.auto_address = index.auto.address(&service);
+        let old_users = index
+            .used
+            .insert(key.clone(), resolved.parts.users.clone())
+            .unwrap_or_default();
+        for gone in old_users.difference(&resolved.parts.users) {
+            remove_from(&mut index.users, gone, key);
         }
-        touched
+        for user in &resolved.parts.users {
+            index.users.entry(user.clone()).or_default().insert(key.clone());
+        }
+        if self.services.get(key).is_none_or(|old| **old != service) {
+            let services = Arc::make_mut(&mut self.services);
+            if services
+                .insert(Arc::new(key.clone()), Arc::new(service))
+                .is_none()
+            {
+                self.set_host(key, true);
+            }
+            touched.services.insert(key.clone());
+        }
+        self.set_endpoints(key, &resolved.endpoints, touched);
+        self.set_instances(key, &resolved.parts, &old_users, touched);
     }
 
     fn set_endpoints(&mut self, key: &ServiceKey, fresh: &PortEndpoints, touched: &mut Touched) {
@@ -235,7 +261,7 @@ impl Registry {
                 (*port, same.unwrap_or(list).clone())
             });
             let shared = Arc::new(shared.collect::<PortEndpoints>());
-            Arc::make_mut(&mut self.endpoints).insert(key.clone(), shared);
+            Arc::make_mut(&mut self.endpoints).insert(Arc::new(key.clone()), shared);
             touched.endpoints.insert(key.clone());
         }
     }
@@ -259,15 +285,14 @@ impl Registry {
                 if list.is_empty() {
                     instances.remove(user);
                 } else {
-                    instances.insert(user.clone(), list.into());
+                    instances.insert(Arc::new(user.clone()), list.into());
                 }
                 touched.instances.insert(user.clone());
             }
         }
     }
 
-    fn forget(&mut self, key: &ServiceKey, touched: &mut Touched) {
-        let index = Arc::make_mut(&mut self.index);
+    fn forget(&mut self, index: &mut Index, key: &ServiceKey, touched: &mut Touched) {
         let users = index.used.remove(key).unwrap_or_default();
         for user in &users {
             remove_from(&mut index.users, user, key);
@@ -382,6 +407,22 @@ impl Index {
             self.addresses.insert(key.clone(), workload.addresses.clone());
         }
     }
+}
+
+/// Everything that services are made of.
+fn all(world: &World) -> Vec<Changed> {
+    fn keys<T>(kind: Kind, table: &crate::model::Table<T>) -> impl Iterator<Item = Changed> {
+        table.keys().map(move |key| Changed {
+            kind,
+            key: key.clone(),
+        })
+    }
+    keys(Kind::Service, &world.services)
+        .chain(keys(Kind::ServiceEntry, &world.service_entries))
+        .chain(keys(Kind::EndpointSlice, &world.slices))
+        .chain(keys(Kind::Pod, &world.workloads))
+        .chain(keys(Kind::WorkloadEntry, &world.workload_entries))
+        .collect()
 }
 
 fn remove_from<K: std::hash::Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {

@@ -12,9 +12,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use mesh_proto::{
     envoy::service::discovery::v3::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        aggregated_discovery_service_server::{
-            AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-        },
+        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
     },
     identity::TrustDomain,
 };
@@ -56,7 +54,12 @@ type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
     pub fn new(hub: Arc<Hub>, limits: Arc<Limits>, trust: Option<Trust>, drain: Drain) -> Self {
-        Self { hub, limits, trust, drain }
+        Self {
+            hub,
+            limits,
+            trust,
+            drain,
+        }
     }
 
     pub fn into_server(self) -> AggregatedDiscoveryServiceServer<Self> {
@@ -82,8 +85,14 @@ impl Service {
                 Some(proven)
             }
         };
-        let address = request.remote_addr().or_else(|| grpc::peer(request).and_then(|peer| peer.address));
-        Ok(stream::Guest { place, proven, address })
+        let address = request
+            .remote_addr()
+            .or_else(|| grpc::peer(request).and_then(|peer| peer.address));
+        Ok(stream::Guest {
+            place,
+            proven,
+            address,
+        })
     }
 }
 
@@ -97,7 +106,8 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
         let guest = self.admit(&request).await?;
-        let responses = stream::run::<stream::Sotw>(self.hub.clone(), guest, request.into_inner(), self.drain.clone());
+        let responses =
+            stream::run::<stream::Sotw>(self.hub.clone(), guest, request.into_inner(), self.drain.clone());
         Ok(Response::new(Box::pin(responses)))
     }
 
@@ -106,10 +116,15 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let guest = self.admit(&request).await?;
-        let responses = stream::run::<stream::Delta>(self.hub.clone(), guest, request.into_inner(), self.drain.clone());
+        let responses =
+            stream::run::<stream::Delta>(self.hub.clone(), guest, request.into_inner(), self.drain.clone());
         Ok(Response::new(Box::pin(responses)))
     }
 }
 
 /// How long a new stream may take to say who it is.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+#[path = "serve/tests.rs"]
+mod tests;

@@ -62,6 +62,9 @@ mod tests {
         let settings = Settings::parse_from(["mesh-pilot", "--config-dir", "/a", "--config-dir", "/b"]);
         assert_eq!(settings.config_dir.len(), 2);
         assert_eq!(settings.xds_address.port(), 15012);
-        assert!(Settings::try_parse_from(["mesh-pilot"]).is_err(), "a pilot without objects has nothing to serve");
+        assert!(
+            Settings::try_parse_from(["mesh-pilot"]).is_err(),
+            "a pilot without objects has nothing to serve"
+        );
     }
 }

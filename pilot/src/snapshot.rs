@@ -38,13 +38,19 @@ pub struct Part<T> {
 
 impl<T> Clone for Part<T> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone(), since: self.since }
+        Self {
+            value: self.value.clone(),
+            since: self.since,
+        }
     }
 }
 
 impl<T: Default> Default for Part<T> {
     fn default() -> Self {
-        Self { value: Arc::default(), since: 0 }
+        Self {
+            value: Arc::default(),
+            since: 0,
+        }
     }
 }
 
@@ -59,7 +65,10 @@ impl<T> std::ops::Deref for Part<T> {
 impl<T: PartialEq> Part<T> {
     fn replace(&mut self, value: T, sequence: u64) {
         if *self.value != value {
-            *self = Self { value: Arc::new(value), since: sequence };
+            *self = Self {
+                value: Arc::new(value),
+                since: sequence,
+            };
         }
     }
 }
@@ -105,10 +114,16 @@ impl Snapshot {
             next.services.replace(Services::new(registry), now);
         }
         if !(services.services.is_empty() && services.endpoints.is_empty()) {
-            next.endpoints = Part { value: Arc::new(Endpoints::new(registry)), since: now };
+            next.endpoints = Part {
+                value: Arc::new(Endpoints::new(registry)),
+                since: now,
+            };
             let concerned = services.services.union(&services.endpoints);
             if let Some(traits) = self.traits.updated(registry, concerned) {
-                next.traits = Part { value: Arc::new(traits), since: now };
+                next.traits = Part {
+                    value: Arc::new(traits),
+                    since: now,
+                };
             }
         }
         if touched(&[Kind::Pod]) {

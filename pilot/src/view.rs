@@ -99,16 +99,24 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     pub fn new(viewer: &'a Viewer, snapshot: &'a Snapshot) -> Self {
         let sidecar = match viewer.kind {
-            NodeKind::Sidecar => snapshot.sidecars.of(
-                &viewer.namespace,
-                &viewer.labels,
-                &snapshot.mesh.root_namespace,
-            ),
+            NodeKind::Sidecar => {
+                snapshot
+                    .sidecars
+                    .of(&viewer.namespace, &viewer.labels, &snapshot.mesh.root_namespace)
+            }
             NodeKind::Router => None,
         };
-        let mut view = Self { viewer, snapshot, sidecar, services: BTreeMap::new() };
-        view.services =
-            snapshot.services.hosts().filter_map(|(host, all)| Some((host, view.choose(all)?))).collect();
+        let mut view = Self {
+            viewer,
+            snapshot,
+            sidecar,
+            services: BTreeMap::new(),
+        };
+        view.services = snapshot
+            .services
+            .hosts()
+            .filter_map(|(host, all)| Some((host, view.choose(all)?)))
+            .collect();
         if viewer.kind == NodeKind::Router {
             let wanted = view.referenced();
             view.services.retain(|host, _| wanted.contains(*host));
@@ -134,7 +142,9 @@ impl<'a> View<'a> {
                     || service.host == telemetry_host())
         };
         let mut seen = all.iter().filter(visible);
-        seen.clone().find(|service| service.namespace == *own).or_else(|| seen.next())
+        seen.clone()
+            .find(|service| service.namespace == *own)
+            .or_else(|| seen.next())
     }
 
     /// The services, by name.
@@ -162,18 +172,26 @@ impl<'a> View<'a> {
     pub fn policy(&self, service: &Service) -> Option<&'a Arc<DestinationPolicy>> {
         let root = self.mesh().root_namespace.as_str();
         let own = self.viewer.namespace.as_str();
-        [own, service.namespace.as_str(), root].into_iter().find_map(|namespace| {
-            let candidates = self.snapshot.policies.value.of_namespace(namespace).iter().filter(|policy| {
-                policy.visibility.allows(&policy.origin.namespace, own)
-                    && policy.host.covers(&service.host)
-                    && match &policy.selector {
-                        None => true,
-                        Some(selector) => namespace == own && selector.matches(&self.viewer.labels),
-                    }
-            });
-            // The first of equals counts, which is the oldest.
-            candidates.min_by_key(|policy| (policy.selector.is_none(), policy.host.specificity()))
-        })
+        [own, service.namespace.as_str(), root]
+            .into_iter()
+            .find_map(|namespace| {
+                let candidates = self
+                    .snapshot
+                    .policies
+                    .value
+                    .of_namespace(namespace)
+                    .iter()
+                    .filter(|policy| {
+                        policy.visibility.allows(&policy.origin.namespace, own)
+                            && policy.host.covers(&service.host)
+                            && match &policy.selector {
+                                None => true,
+                                Some(selector) => namespace == own && selector.matches(&self.viewer.labels),
+                            }
+                    });
+                // The first of equals counts, which is the oldest.
+                candidates.min_by_key(|policy| (policy.selector.is_none(), policy.host.specificity()))
+            })
     }
 
     /// VirtualServices that are visible and bound to this place, oldest first.
@@ -194,7 +212,9 @@ impl<'a> View<'a> {
 
     /// The gateways that this viewer serves; a sidecar serves none.
     pub fn gateways(&self) -> impl Iterator<Item = &'a Arc<Gateway>> {
-        let all = self.is_gateway().then(|| self.snapshot.gateways.value.selecting(&self.viewer.labels));
+        let all = self
+            .is_gateway()
+            .then(|| self.snapshot.gateways.value.selecting(&self.viewer.labels));
         all.into_iter().flatten()
     }
 
@@ -210,18 +230,25 @@ impl<'a> View<'a> {
 
     /// What another workload takes.
     pub fn mtls_of(&self, namespace: &str, labels: &Labels) -> EffectiveMtls {
-        self.snapshot.peers.effective(&self.mesh().root_namespace, namespace, labels)
+        self.snapshot
+            .peers
+            .effective(&self.mesh().root_namespace, namespace, labels)
     }
 
     pub fn authorization(&self) -> Vec<Arc<AuthorizationPolicy>> {
         let root = &self.mesh().root_namespace;
-        self.snapshot.authorization.of(root, &self.viewer.namespace, &self.viewer.labels)
+        self.snapshot
+            .authorization
+            .of(root, &self.viewer.namespace, &self.viewer.labels)
     }
 
     /// The mesh's trust domain first, then those that count as it.
     pub fn trust_domains(&self) -> Vec<String> {
         let mesh = self.mesh();
-        std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).cloned().collect()
+        std::iter::once(&mesh.trust_domain)
+            .chain(&mesh.trust_domain_aliases)
+            .cloned()
+            .collect()
     }
 }
 

@@ -34,7 +34,10 @@ pub struct JsonError {
 
 impl JsonError {
     fn new(path: impl Into<String>, why: impl ToString) -> Self {
-        Self { path: path.into(), why: why.to_string() }
+        Self {
+            path: path.into(),
+            why: why.to_string(),
+        }
     }
 }
 
@@ -74,8 +77,9 @@ fn dynamic(types: &Types, name: &str, json: &Value) -> Result<DynamicMessage, Js
         return Err(JsonError::new("", format!("{name} is not a type of Envoy's API")));
     };
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    DynamicMessage::deserialize_with_options(descriptor.clone(), json, &options)
-        .map_err(|error| locate::locate(types, &descriptor, json).unwrap_or_else(|| JsonError::new("", error)))
+    DynamicMessage::deserialize_with_options(descriptor.clone(), json, &options).map_err(|error| {
+        locate::locate(types, &descriptor, json).unwrap_or_else(|| JsonError::new("", error))
+    })
 }
 
 /// The types that `@type`s name, at any depth.
@@ -99,7 +103,11 @@ pub fn type_name(url: &str) -> &str {
 
 /// A message as JSON with the API's own field names.
 pub fn to_value<M: Message + Name>(message: &M) -> Result<Value, JsonError> {
-    any_to_value(&Any { type_url: M::type_url(), value: message.encode_to_vec() }).map(|mut json| {
+    any_to_value(&Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec(),
+    })
+    .map(|mut json| {
         if let Value::Object(map) = &mut json {
             map.remove("@type");
         }
@@ -131,7 +139,9 @@ impl Writer {
             return Ok(closed(&any.type_url, any.value.len()));
         };
         close_unknown(&self.types, &mut message).map_err(|e| error(e.to_string()))?;
-        let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+        let options = SerializeOptions::new()
+            .use_proto_field_name(true)
+            .stringify_64_bit_integers(false);
         let mut json = message
             .serialize_with_options(serde_json::value::Serializer, &options)
             .map_err(|e| error(e.to_string()))?;
@@ -146,9 +156,15 @@ impl Writer {
 
     fn open(&mut self, url: &str, bytes: &[u8]) -> Result<Option<DynamicMessage>, JsonError> {
         let name = type_name(url);
-        self.types.add([name]).map_err(|error| JsonError::new("", error))?;
-        let Some(descriptor) = self.types.message(name) else { return Ok(None) };
-        DynamicMessage::decode(descriptor, bytes).map(Some).map_err(|error| JsonError::new("", error))
+        self.types
+            .add([name])
+            .map_err(|error| JsonError::new("", error))?;
+        let Some(descriptor) = self.types.message(name) else {
+            return Ok(None);
+        };
+        DynamicMessage::decode(descriptor, bytes)
+            .map(Some)
+            .map_err(|error| JsonError::new("", error))
     }
 
     /// Adds the types of every `Any` inside, at any depth.
@@ -180,8 +196,12 @@ fn each_any(message: &DynamicMessage, found: &mut dyn FnMut(String, Vec<u8>)) {
 }
 
 fn any_parts(message: &DynamicMessage) -> (String, Vec<u8>) {
-    let url = message.get_field_by_number(1).and_then(|value| value.as_str().map(str::to_owned));
-    let bytes = message.get_field_by_number(2).and_then(|value| value.as_bytes().map(|bytes| bytes.to_vec()));
+    let url = message
+        .get_field_by_number(1)
+        .and_then(|value| value.as_str().map(str::to_owned));
+    let bytes = message
+        .get_field_by_number(2)
+        .and_then(|value| value.as_bytes().map(|bytes| bytes.to_vec()));
     (url.unwrap_or_default(), bytes.unwrap_or_default())
 }
 
@@ -206,12 +226,16 @@ fn close_unknown(types: &Types, message: &mut DynamicMessage) -> Result<(), pros
             }
             None => {
                 let told = crate::node::to_proto(serde_json::json!({"type_url": url, "bytes": bytes.len()}));
-                let crate::pb::google::protobuf::value::Kind::StructValue(told) = told.kind.unwrap_or(
-                    crate::pb::google::protobuf::value::Kind::NullValue(0),
-                ) else {
+                let crate::pb::google::protobuf::value::Kind::StructValue(told) = told
+                    .kind
+                    .unwrap_or(crate::pb::google::protobuf::value::Kind::NullValue(0))
+                else {
                     return Ok(());
                 };
-                message.set_field_by_number(1, Field::String("type.googleapis.com/google.protobuf.Struct".into()));
+                message.set_field_by_number(
+                    1,
+                    Field::String("type.googleapis.com/google.protobuf.Struct".into()),
+                );
                 told.encode_to_vec()
             }
         };

@@ -19,8 +19,14 @@ pub enum IdentityError {
 impl TrustDomain {
     pub fn new(name: &str) -> Result<Self, IdentityError> {
         let valid = (1..=255).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b));
-        if valid { Ok(Self(name.to_owned())) } else { Err(IdentityError::TrustDomain(name.to_owned())) }
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b));
+        if valid {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(IdentityError::TrustDomain(name.to_owned()))
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -56,9 +62,21 @@ pub struct SpiffeId {
 }
 
 impl SpiffeId {
-    pub fn new(trust_domain: TrustDomain, namespace: &str, service_account: &str) -> Result<Self, IdentityError> {
-        let id = Self { trust_domain, namespace: namespace.into(), service_account: service_account.into() };
-        if segment(namespace) && segment(service_account) { Ok(id) } else { Err(IdentityError::Form(id.to_string())) }
+    pub fn new(
+        trust_domain: TrustDomain,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<Self, IdentityError> {
+        let id = Self {
+            trust_domain,
+            namespace: namespace.into(),
+            service_account: service_account.into(),
+        };
+        if segment(namespace) && segment(service_account) {
+            Ok(id)
+        } else {
+            Err(IdentityError::Form(id.to_string()))
+        }
     }
 }
 
@@ -67,12 +85,18 @@ fn segment(text: &str) -> bool {
     !text.is_empty()
         && text != "."
         && text != ".."
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 }
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        write!(
+            f,
+            "spiffe://{}/ns/{}/sa/{}",
+            self.trust_domain, self.namespace, self.service_account
+        )
     }
 }
 
@@ -82,9 +106,14 @@ impl FromStr for SpiffeId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let form = || IdentityError::Form(text.to_owned());
         let mut parts = text.strip_prefix("spiffe://").ok_or_else(form)?.split('/');
-        let (Some(domain), Some("ns"), Some(namespace), Some("sa"), Some(account), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(domain), Some("ns"), Some(namespace), Some("sa"), Some(account), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(form());
         };
         Self::new(TrustDomain::new(domain)?, namespace, account)
@@ -98,7 +127,10 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let id = SpiffeId::new(TrustDomain::default(), "default", "bookinfo-reviews").unwrap();
-        assert_eq!(id.to_string(), "spiffe://cluster.local/ns/default/sa/bookinfo-reviews");
+        assert_eq!(
+            id.to_string(),
+            "spiffe://cluster.local/ns/default/sa/bookinfo-reviews"
+        );
         assert_eq!(id.to_string().parse::<SpiffeId>().unwrap(), id);
     }
 

@@ -16,7 +16,7 @@
 //! | [`names`] | labels, annotations, ports, headers: every magic string |
 //! | [`xds`] | xDS v3: type URLs, and both sides of the protocol as state machines without I/O |
 
-pub use envoy_types::pb as pb;
+pub use envoy_types::pb;
 pub use envoy_types::pb::envoy;
 
 pub mod envoy_json;

@@ -48,7 +48,15 @@ impl NodeId {
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}~{}~{}.{}~{}", self.kind.as_str(), self.ip, self.pod, self.namespace, self.domain)
+        write!(
+            f,
+            "{}~{}~{}.{}~{}",
+            self.kind.as_str(),
+            self.ip,
+            self.pod,
+            self.namespace,
+            self.domain
+        )
     }
 }
 
@@ -63,7 +71,9 @@ impl FromStr for NodeId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || NodeIdError(text.to_owned());
         let parts: Vec<&str> = text.split('~').collect();
-        let [kind, ip, name, domain] = parts[..] else { return Err(error()) };
+        let [kind, ip, name, domain] = parts[..] else {
+            return Err(error());
+        };
         let kind = match kind {
             "sidecar" => NodeKind::Sidecar,
             "router" => NodeKind::Router,
@@ -74,7 +84,13 @@ impl FromStr for NodeId {
         if pod.is_empty() || namespace.is_empty() {
             return Err(error());
         }
-        Ok(Self { kind, ip: ip.into(), pod: pod.into(), namespace: namespace.into(), domain: domain.into() })
+        Ok(Self {
+            kind,
+            ip: ip.into(),
+            pod: pod.into(),
+            namespace: namespace.into(),
+            domain: domain.into(),
+        })
     }
 }
 
@@ -115,12 +131,16 @@ impl NodeMetadata {
                 fields.insert(key, to_proto(value));
             }
         }
-        Struct { fields: fields.into_iter().collect() }
+        Struct {
+            fields: fields.into_iter().collect(),
+        }
     }
 
     /// From an xDS node. Unknown keys are ignored, a known key of another type counts as absent.
     pub fn from_node(node: &core::Node) -> Self {
-        let Some(metadata) = &node.metadata else { return Self::default() };
+        let Some(metadata) = &node.metadata else {
+            return Self::default();
+        };
         let mut map = serde_json::Map::new();
         for (key, value) in &metadata.fields {
             let json = to_json(value);
@@ -142,10 +162,12 @@ pub fn to_proto(json: serde_json::Value) -> Value {
         serde_json::Value::Bool(b) => Kind::BoolValue(b),
         serde_json::Value::Number(n) => Kind::NumberValue(n.as_f64().unwrap_or_default()),
         serde_json::Value::String(s) => Kind::StringValue(s),
-        serde_json::Value::Array(a) => Kind::ListValue(ListValue { values: a.into_iter().map(to_proto).collect() }),
-        serde_json::Value::Object(o) => {
-            Kind::StructValue(Struct { fields: o.into_iter().map(|(k, v)| (k, to_proto(v))).collect() })
-        }
+        serde_json::Value::Array(a) => Kind::ListValue(ListValue {
+            values: a.into_iter().map(to_proto).collect(),
+        }),
+        serde_json::Value::Object(o) => Kind::StructValue(Struct {
+            fields: o.into_iter().map(|(k, v)| (k, to_proto(v))).collect(),
+        }),
     };
     Value { kind: Some(kind) }
 }
@@ -172,9 +194,18 @@ mod tests {
     fn node_id_round_trip() {
         let text = "sidecar~10.244.0.7~reviews-v1.x.default~default.svc.cluster.local";
         let id: NodeId = text.parse().unwrap();
-        assert_eq!((id.pod.as_str(), id.namespace.as_str()), ("reviews-v1.x", "default"));
+        assert_eq!(
+            (id.pod.as_str(), id.namespace.as_str()),
+            ("reviews-v1.x", "default")
+        );
         assert_eq!(id.to_string(), text);
-        for bad in ["", "sidecar~1~a~d", "proxy~1~a.b~d", "sidecar~1~.b~d", "sidecar~1~a.b~c~d"] {
+        for bad in [
+            "",
+            "sidecar~1~a~d",
+            "proxy~1~a.b~d",
+            "sidecar~1~.b~d",
+            "sidecar~1~a.b~c~d",
+        ] {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
     }
@@ -186,7 +217,10 @@ mod tests {
             labels: [("app".to_owned(), "reviews".to_owned())].into(),
             ..NodeMetadata::default()
         };
-        let node = core::Node { metadata: Some(metadata.to_struct()), ..core::Node::default() };
+        let node = core::Node {
+            metadata: Some(metadata.to_struct()),
+            ..core::Node::default()
+        };
         assert_eq!(NodeMetadata::from_node(&node), metadata);
     }
 }

@@ -34,8 +34,14 @@ pub enum Type {
 
 impl Type {
     /// Make before break: what is referred to comes before what refers to it.
-    pub const ALL: [Self; 6] =
-        [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::Secret, Self::NameTable];
+    pub const ALL: [Self; 6] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::Route,
+        Self::Secret,
+        Self::NameTable,
+    ];
 
     pub fn url(self) -> &'static str {
         match self {
@@ -97,7 +103,10 @@ impl Version {
 
     /// What a client says it has. A text that we never write is a version that we never have.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Self)
+        (text.len() == 16)
+            .then(|| u64::from_str_radix(text, 16).ok())
+            .flatten()
+            .map(Self)
     }
 }
 
@@ -118,7 +127,10 @@ pub struct Encoded {
 
 impl Encoded {
     pub fn any(&self) -> Any {
-        Any { type_url: self.kind.url().to_owned(), value: self.body.to_vec() }
+        Any {
+            type_url: self.kind.url().to_owned(),
+            value: self.body.to_vec(),
+        }
     }
 }
 
@@ -135,7 +147,10 @@ mod tests {
             assert_eq!(Type::from_url(kind.url()), Some(kind));
             assert_eq!(kind.index(), index);
         }
-        assert_eq!(Type::from_url("type.googleapis.com/envoy.config.core.v3.Node"), None);
+        assert_eq!(
+            Type::from_url("type.googleapis.com/envoy.config.core.v3.Node"),
+            None
+        );
     }
 
     #[test]

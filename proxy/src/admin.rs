@@ -103,7 +103,7 @@ fn pages(admin: &Admin) -> Pages {
     let pages = Pages::new();
     let pages = page!(pages, admin, get, "/ready", "LIVE with 200, else the state with 503", server::ready);
     let pages = page!(pages, admin, get, "/server_info", "version, state, uptime, node", server::info);
-    let pages = page!(pages, admin, get, "/config_dump", "the configuration; ?resource=, ?mask=, ?name_regex=, ?include_eds", dump::page);
+    let pages = page!(pages, admin, get, "/config_dump", "the configuration; ?resource=, ?name_regex=, ?include_eds", dump::page);
     let pages = page!(pages, admin, get, "/init_dump", "what is not ready yet, and what it waits for", dump::waiting);
     let pages = page!(pages, admin, get, "/clusters", "clusters and their endpoints; ?format=json", clusters::page);
     let pages = page!(pages, admin, get, "/listeners", "addresses of the listeners; ?format=json", listeners::page);
@@ -173,7 +173,10 @@ fn json(value: &Value) -> Response {
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
     match serde::Serialize::serialize(value, &mut serializer) {
-        Ok(()) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Ok(()) => {
+            bytes.push(b'\n');
+            ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+        }
         // A JSON value always serializes; should it not, its compact form will do.
         Err(_) => Json(value.clone()).into_response(),
     }

@@ -91,6 +91,16 @@ async fn report(worker: &Rc<Worker>, in_flight: &AtomicUsize) {
     }
 }
 
+/// Lets the process open as many files as the system allows it: each connection is one on either side.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        eprintln!("mesh-proxy: cannot raise the limit of open files: {error}");
+    }
+}
+
 /// The trigger of the drain, and its receivers.
 pub fn drain() -> (Trigger, Drain) {
     drain::channel()

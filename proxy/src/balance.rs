@@ -74,8 +74,8 @@ fn pick_once(set: &Set, cursor: &mut Cursor, view: &View<'_>, ask: &Ask<'_>, ran
     let group = cursor.group(tier, mix(random))?;
     let random = random.rotate_left(17) ^ (random >> 31);
     Some(match &mut group.order {
-        Order::InTurn(turn) => turn.next(&group.hosts),
-        Order::Weighted(schedule) => schedule.next(),
+        Order::InTurn(turn) => turn.take(&group.hosts),
+        Order::Weighted(schedule) => schedule.take(),
         Order::LeastRequest(choices) => least_request::pick(group_hosts(&group.hosts, &group.weights), *choices, view.active, random),
         Order::Random => Group::random(&group.hosts, &group.weights, random),
     })

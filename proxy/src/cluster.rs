@@ -260,12 +260,12 @@ impl Upstream {
     /// Takes over new endpoints, if there are any.
     fn refresh(&self) {
         let Some(cell) = &self.endpoints else { return };
-        let newest = cell.load();
         let mut state = self.state.borrow_mut();
-        if state.set.as_ref().is_some_and(|set| Arc::ptr_eq(set, &newest)) {
+        if state.set.as_ref().is_some_and(|set| cell.is_current(set)) {
             state.look_for_returns();
             return;
         }
+        let newest = cell.load();
         let mut old: HashMap<SocketAddr, Rc<HostState>> =
             state.hosts.drain(..).map(|host| (host.address, host)).collect();
         state.hosts = newest
@@ -281,7 +281,7 @@ impl Upstream {
         state.active = vec![0; count];
         state.ejected = vec![false; count];
         state.ejections += 1;
-        state.cursor = Some(Cursor::new(&newest, Arc::as_ptr(&newest) as u64));
+        state.cursor = Some(Cursor::new(&newest, rand::random()));
         state.detector = self.cluster.outlier.map(|outlier| Detector::new(outlier, count));
         state.set = Some(newest);
     }

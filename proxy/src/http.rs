@@ -44,9 +44,13 @@ use tokio::io::AsyncReadExt;
 
 use self::{exec::LocalExec, plan::HttpPlan};
 use crate::{
-    config::hcm::{Codec, Hcm},
+    config::{
+        chain::Terminal,
+        hcm::{Codec, Hcm},
+        listener::Direction,
+    },
     conn::{Conn, edge, io::Io},
-    observe::stats::Edge,
+    observe::stats::{Edge, HttpStats, Local},
     sniff::{Sniff, http::Version, http::detect},
     tls::is_carrier,
 };
@@ -61,7 +65,12 @@ const FIRST_BYTES: Duration = Duration::from_secs(60);
 /// One HTTP connection, shared by its exchanges.
 pub struct HttpConn {
     pub conn: Rc<Conn>,
-    pub plan: Rc<HttpPlan>,
+    plan: RefCell<Rc<HttpPlan>>,
+    /// The configuration that `plan` was taken from.
+    version: Cell<u64>,
+    /// The filter chain is gone: no further requests should come.
+    obsolete: Cell<bool>,
+    stats: Local<HttpStats>,
     /// The peer is one of our proxies and may carry HTTP/1.1 in HTTP/2.
     pub carrier: bool,
     pub http2: bool,
@@ -69,6 +78,41 @@ pub struct HttpConn {
     pub requests: Cell<u32>,
     pub last: Cell<Instant>,
     pub edges: RefCell<Vec<(EdgeId, Edge)>>,
+}
+
+impl HttpConn {
+    /// The connection manager as of now. A connection outlives configurations: each request is served by the newest one,
+    /// so that what a proxy has acknowledged holds for connections that were there before.
+    pub fn plan(&self) -> Rc<HttpPlan> {
+        let worker = &self.conn.worker;
+        let version = worker.store.version();
+        if self.version.replace(version) != version {
+            let snapshot = worker.store.snapshot();
+            let chain = snapshot.listeners.get(&self.conn.listener.name).and_then(|listener| {
+                listener.chains.iter().chain(&listener.default_chain).find(|chain| chain.name == self.conn.chain.name)
+            });
+            match chain.map(|chain| &chain.terminal) {
+                Some(Terminal::Http(hcm)) => {
+                    self.obsolete.set(false);
+                    if !Arc::ptr_eq(hcm, &self.plan.borrow().hcm) {
+                        *self.plan.borrow_mut() = worker.plan(hcm);
+                        self.edges.borrow_mut().clear();
+                    }
+                }
+                _ => self.obsolete.set(true),
+            }
+        }
+        self.plan.borrow().clone()
+    }
+
+    pub fn is_obsolete(&self) -> bool {
+        self.obsolete.get()
+    }
+
+    /// Plaintext came in where mutual TLS is now required.
+    pub fn is_refused(&self) -> bool {
+        self.obsolete.get() && self.conn.facts.tls.is_none() && self.conn.direction() == Direction::Inbound
+    }
 }
 
 /// Which edge an inbound connection's request belongs to: cluster and kind.
@@ -89,8 +133,11 @@ pub async fn serve(conn: Rc<Conn>, hcm: Arc<Hcm>, mut io: Io) {
         stats.downstream_cx_ssl_total.inc();
     }
     let http = Rc::new(HttpConn {
+        version: Cell::new(conn.worker.store.version()),
         conn,
-        plan,
+        plan: RefCell::new(plan),
+        obsolete: Cell::new(false),
+        stats: stats.clone(),
         carrier,
         http2,
         in_flight: Cell::new(0),
@@ -180,7 +227,7 @@ async fn serve_http2(http: &Rc<HttpConn>, hcm: &Hcm, io: Io) {
 fn ended(http: &HttpConn, result: Result<(), hyper::Error>) {
     if let Err(error) = result {
         if error.is_parse() || error.is_parse_too_large() {
-            http.plan.stats.downstream_cx_protocol_error.inc();
+            http.stats.downstream_cx_protocol_error.inc();
         }
         tracing::debug!(remote = %http.conn.facts.remote, %error, "HTTP connection ended");
     }
@@ -206,7 +253,7 @@ async fn watch(http: &HttpConn, hcm: &Hcm) -> End {
             () = drained => {}
         }
         if worker.is_draining() {
-            http.plan.stats.downstream_cx_drain_close.inc();
+            http.stats.downstream_cx_drain_close.inc();
             return End::Drain;
         }
         let idle = http.last.get().elapsed();
@@ -216,11 +263,14 @@ async fn watch(http: &HttpConn, hcm: &Hcm) -> End {
             hcm.timeouts.idle
         };
         if http.in_flight.get() == 0 && idle_limit.is_some_and(|limit| idle >= limit) {
-            http.plan.stats.downstream_cx_idle_timeout.inc();
+            http.stats.downstream_cx_idle_timeout.inc();
             return End::Idle;
         }
+        if http.obsolete.get() && http.in_flight.get() == 0 {
+            return End::Old;
+        }
         if hcm.timeouts.max_connection.is_some_and(|limit| http.conn.started.elapsed() >= limit) {
-            http.plan.stats.downstream_cx_max_duration_reached.inc();
+            http.stats.downstream_cx_max_duration_reached.inc();
             return End::Old;
         }
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mesh_proxy::{
-    app::{mesh, standalone},
+    app::{self, mesh, standalone},
     redirect,
     settings::{Cli, Command},
 };
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    app::raise_file_limit();
     let control = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command {
         Some(Command::Redirect(args)) => redirect::run(&args),

@@ -13,7 +13,10 @@ use crate::{
     config::transport::UpstreamTls,
     observe::report::Connect,
     store::Store,
-    tls::{client, material::Material},
+    tls::{
+        client::{self, Purpose},
+        material::Material,
+    },
 };
 
 /// Opens channels, and keeps one per cluster as long as its endpoint stays.
@@ -31,7 +34,7 @@ impl Channels {
     fn tls(&self, settings: &Arc<UpstreamTls>) -> Result<Arc<rustls::ClientConfig>, String> {
         let snapshot = self.store.snapshot();
         let material = Material { own: &self.identity, secrets: &snapshot.secrets };
-        let config = client::build(settings, &material, false).map_err(|error| error.to_string())?;
+        let config = client::build(settings, &material, Purpose::Http2).map_err(|error| error.to_string())?;
         // gRPC is HTTP/2, whatever else the cluster would offer.
         let mut config = Arc::unwrap_or_clone(config);
         config.alpn_protocols = vec![b"h2".to_vec()];

@@ -1,7 +1,10 @@
 //! The browser's side: requests to the gateway's port on this machine, and load on it.
 
 use super::Mesh;
-use crate::client::load::{self, Report, Settings};
+use crate::{
+    client::load::{self, Report, Settings},
+    process::last,
+};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -17,6 +20,17 @@ pub struct Page {
     pub headers: HeaderMap,
     pub body: String,
     pub took: Duration,
+}
+
+impl Page {
+    /// Status and body for a message: of a page of Bookinfo, what lies between its head and its end.
+    pub fn shown(&self) -> String {
+        let body = self
+            .body
+            .split_once("<main>")
+            .map_or(self.body.as_str(), |(_, body)| body);
+        format!("{}: {}", self.status, last(body, 2500))
+    }
 }
 
 /// Load that runs until it is told to end.

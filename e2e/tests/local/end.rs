@@ -11,38 +11,27 @@ use nix::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// Processes whose network namespace is one of the mesh's, and its supervisor.
-fn processes(mesh: &Mesh) -> anyhow::Result<BTreeSet<i32>> {
-    let mut found = BTreeSet::new();
-    for namespace in namespaces(mesh)? {
-        let text = run(
-            command("ip", ["netns", "pids", &namespace]),
-            None,
-            Duration::from_secs(10),
-        )?
-        .stdout;
-        found.extend(text.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
-    }
-    if let Ok(text) = std::fs::read_to_string(mesh.dir.join("run/node.pid")) {
-        found.extend(
-            text.trim()
-                .parse::<i32>()
-                .ok()
-                .filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()),
-        );
-    }
-    Ok(found)
+/// Is there a process of this number that still does something?
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// The network namespaces of this mesh: they share the beginning of the node's name.
-fn namespaces(mesh: &Mesh) -> anyhow::Result<BTreeSet<String>> {
-    let prefix = mesh.prefix()?;
-    let text = run(command("ip", ["netns", "list"]), None, Duration::from_secs(10))?.ok()?;
+/// Processes whose network namespace is one of the mesh's (their names begin with `prefix`), and its supervisor.
+fn processes(mesh: &Mesh, prefix: &str) -> anyhow::Result<BTreeSet<i32>> {
+    let limit = Duration::from_secs(10);
+    let mut found = BTreeSet::new();
+    let text = run(command("ip", ["netns", "list"]), None, limit)?.ok()?;
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names
-        .filter(|name| name.starts_with(&prefix))
-        .map(str::to_owned)
-        .collect())
+    for namespace in names.filter(|name| name.starts_with(prefix)) {
+        let text = run(command("ip", ["netns", "pids", namespace]), None, limit)?.stdout;
+        found.extend(text.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
+    }
+    let supervisor = std::fs::read_to_string(mesh.dir.join("run/node.pid")).unwrap_or_default();
+    found.extend(supervisor.trim().parse::<i32>());
+    found.retain(|pid| is_alive(*pid));
+    Ok(found)
 }
 
 fn rules() -> anyhow::Result<String> {
@@ -50,17 +39,15 @@ fn rules() -> anyhow::Result<String> {
 }
 
 pub fn kill_everything_then_up(mesh: &mut Mesh) -> anyhow::Result<()> {
-    let before = processes(mesh)?;
+    let prefix = mesh.prefix()?;
+    let before = processes(mesh, &prefix)?;
     ensure!(before.len() > 20, "only {} processes", before.len());
     for pid in &before {
         // Some end by themselves when their parent is gone.
         let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
     }
     eventually(Duration::from_secs(10), "all processes gone", || {
-        let left = processes(mesh)?
-            .into_iter()
-            .filter(|pid| before.contains(pid))
-            .count();
+        let left = before.iter().filter(|pid| is_alive(**pid)).count();
         ensure!(left == 0, "{left} processes left");
         Ok(())
     })?;
@@ -70,9 +57,8 @@ pub fn kill_everything_then_up(mesh: &mut Mesh) -> anyhow::Result<()> {
         let page = mesh.page("/productpage", &[])?;
         ensure!(
             page.status == 200 && page.body.contains("Reviews served by"),
-            "{}: {}",
-            page.status,
-            page.body
+            "{}",
+            page.shown()
         );
         Ok(())
     })
@@ -90,13 +76,11 @@ pub fn down_leaves_nothing(mesh: &mut Mesh) -> anyhow::Result<()> {
         !links.contains("gossamer"),
         "the host has interfaces of the mesh: {links}"
     );
-    let (before, prefix) = (processes(mesh)?, mesh.prefix()?);
+    let prefix = mesh.prefix()?;
+    let before = processes(mesh, &prefix)?;
     ensure!(!before.is_empty() && !prefix.is_empty(), "the mesh is not up");
     mesh.ctl(&["local", "down"])?;
-    let alive: Vec<i32> = before
-        .into_iter()
-        .filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
-        .collect();
+    let alive: Vec<i32> = before.into_iter().filter(|pid| is_alive(*pid)).collect();
     ensure!(alive.is_empty(), "processes {alive:?} are left");
     let text = run(command("ip", ["netns", "list"]), None, Duration::from_secs(10))?.ok()?;
     ensure!(!text.contains(&prefix), "network namespaces are left: {text}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use clap::Args;
 use mesh_proto::names::port;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
@@ -23,7 +23,7 @@ pub struct Arguments {
 }
 
 /// One proxy, as pilot's `/debug/syncz` tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Proxy {
     pub proxy: String,
     #[serde(default)]
@@ -35,22 +35,23 @@ pub struct Proxy {
 }
 
 /// What of one type was sent, taken and refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Sync {
-    pub sent: String,
-    pub acked: String,
+    /// `SYNCED`, `STALE` (sent, not answered yet), `NOT SENT`, `REJECTED`
+    pub state: String,
     pub nack: Option<Nack>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Nack {
-    pub version: String,
+    /// The snapshot that was refused.
+    pub version: Option<u64>,
     pub error: String,
 }
 
-const COLUMNS: [&str; 5] = ["CDS", "LDS", "EDS", "RDS", "SDS"];
+const COLUMNS: [&str; 6] = ["CDS", "LDS", "EDS", "RDS", "SDS", "NDS"];
 
 pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32> {
     let mut proxies = Vec::new();
@@ -96,9 +97,13 @@ fn table(proxies: &[Proxy]) -> String {
             let sync = proxy.types.get(column);
             cells.push(word(sync).to_owned());
             if let Some(nack) = sync.and_then(|sync| sync.nack.as_ref()) {
+                let version = nack
+                    .version
+                    .map(|version| format!(" of snapshot {version}"))
+                    .unwrap_or_default();
                 refusals.push_str(&format!(
-                    "{} rejected {column} {}: {}\n",
-                    proxy.proxy, nack.version, nack.error
+                    "{} rejected {column}{version}: {}\n",
+                    proxy.proxy, nack.error
                 ));
             }
         }
@@ -115,14 +120,8 @@ fn table(proxies: &[Proxy]) -> String {
     text
 }
 
-fn word(sync: Option<&Sync>) -> &'static str {
-    match sync {
-        None => "NOT SENT",
-        Some(sync) if sync.nack.is_some() => "REJECTED",
-        Some(sync) if sync.sent.is_empty() => "NOT SENT",
-        Some(sync) if sync.sent == sync.acked => "SYNCED",
-        Some(_) => "STALE",
-    }
+fn word(sync: Option<&Sync>) -> &str {
+    sync.map_or("-", |sync| sync.state.as_str())
 }
 
 #[cfg(test)]
@@ -133,19 +132,21 @@ mod tests {
 
     #[test]
     fn every_state_has_its_word() {
-        let proxy: Proxy =
-            serde_json::from_value(json!({"proxy": "reviews.default", "version": "0.1.0", "types": {
-            "CDS": {"sent": "7", "acked": "7"},
-            "LDS": {"sent": "8", "acked": "7"},
-            "EDS": {"sent": "", "acked": ""},
-            "RDS": {"sent": "8", "acked": "7", "nack": {"version": "8", "error": "routes[0]: no"}}}}))
-            .unwrap();
+        let proxy: Proxy = serde_json::from_value(json!({"proxy": "reviews.default", "version": "0.1.0", "types": {
+            "CDS": {"state": "SYNCED", "sent": 7, "acked": 7},
+            "LDS": {"state": "STALE", "sent": 8, "acked": 7},
+            "EDS": {"state": "NOT SENT", "sent": null, "acked": null},
+            "RDS": {"state": "REJECTED", "sent": 8, "acked": 7, "nack": {"version": 8, "error": "routes[0]: no"}}}}))
+        .unwrap();
         let text = table(&[proxy]);
         assert!(
-            text.contains("SYNCED   STALE   NOT SENT   REJECTED   NOT SENT"),
+            text.contains("SYNCED   STALE   NOT SENT   REJECTED   -"),
             "{text}"
         );
-        assert!(text.contains("reviews.default rejected RDS 8: routes[0]: no"));
+        assert!(
+            text.contains("reviews.default rejected RDS of snapshot 8: routes[0]: no"),
+            "{text}"
+        );
     }
 
     #[test]

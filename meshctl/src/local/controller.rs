@@ -177,13 +177,12 @@ fn size_of(set: &Value, pods: &[Object]) -> Size {
         .map(|(_, pod)| pod.as_ref())
         .filter(|pod| controller_uid(pod) == uid)
         .collect();
-    let available = own
-        .iter()
-        .filter(|pod| !is_leaving(pod) && is_available(pod, least))
-        .count();
+    let active: Vec<&&Value> = own.iter().filter(|pod| !is_leaving(pod)).collect();
+    let available = active.iter().filter(|pod| is_available(pod, least)).count();
     Size {
         wanted: count(wanted),
         pods: count(own.len() as u64),
+        active: count(active.len() as u64),
         available: count(available as u64),
     }
 }
@@ -235,13 +234,13 @@ fn deployments(store: &Store) -> Result<(), StoreError> {
                 store.update(key, |set| set["spec"]["replicas"] = size.into())?;
             }
         }
-        let replicas = current_size.pods + older_sizes.iter().map(|size| size.pods).sum::<u32>();
+        let replicas = current_size.active + older_sizes.iter().map(|size| size.active).sum::<u32>();
         let available = current_size.available + older_sizes.iter().map(|size| size.available).sum::<u32>();
         store.update(&key, |object| {
             object["status"] = json!({
                 "observedGeneration": object["metadata"]["generation"],
                 "replicas": replicas,
-                "updatedReplicas": current_size.pods,
+                "updatedReplicas": current_size.active,
                 "readyReplicas": available,
                 "availableReplicas": available,
             });
@@ -286,7 +285,7 @@ fn replica_sets(store: &Store) -> Result<(), StoreError> {
         let size = size_of(&set, &pods);
         store.update(&key, |set| {
             let mut status = json!({
-                "replicas": size.pods, "readyReplicas": size.available, "availableReplicas": size.available,
+                "replicas": size.active, "readyReplicas": size.available, "availableReplicas": size.available,
             });
             if let Some(text) = trouble {
                 let condition = json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": text});

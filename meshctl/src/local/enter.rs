@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
+    mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::{prctl, signal::Signal, stat::Mode},
     unistd::{self, Gid, Uid},
@@ -170,8 +170,6 @@ fn make_own(spec: &Spec) -> anyhow::Result<()> {
     // Receive the host's unmounts (so that removed namespaces go), give nothing back.
     bind_flags(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_SLAVE)
         .context("mounts cannot be made private")?;
-    // The other pods' namespaces are nobody's business inside; without them there is less to keep in step, too.
-    let _ = umount2("/run/netns", MntFlags::MNT_DETACH);
     unistd::sethostname(&spec.hostname).context("hostname")?;
     let mut tree = Tree {
         own: BTreeSet::new(),

@@ -167,6 +167,19 @@ impl Platform {
             .collect()
     }
 
+    /// The old pods of a rollout leave after it is complete.
+    pub fn until_gone(&self, pods: &[String]) {
+        let end = Instant::now() + PATIENCE;
+        while self
+            .ok(&["local", "get", "pods", "-o", "name"])
+            .lines()
+            .any(|line| pods.iter().any(|pod| pod == line))
+        {
+            assert!(Instant::now() < end, "{pods:?} never went\n{}", self.state());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     pub fn kill_supervisor(&self) {
         let pid = std::fs::read_to_string(self.dir.join("run/node.pid")).unwrap();
         assert!(

@@ -70,11 +70,7 @@ fn pods_services_and_their_end() {
     let before = platform.pods("web");
     platform.ok(&["local", "rollout", "restart", "deployment/web"]);
     platform.ok(&["local", "rollout", "status", "deployment/web"]);
-    let after = platform.pods("web");
-    assert!(
-        before.iter().all(|name| !after.contains(name)),
-        "{before:?} {after:?}"
-    );
+    platform.until_gone(&before);
     assert_eq!(platform.apply(WEB).matches("unchanged").count(), 4);
     platform.ok(&["local", "scale", "deployment/web", "--replicas", "1"]);
     platform.ok(&["local", "rollout", "status", "deployment/web"]);

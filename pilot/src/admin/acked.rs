@@ -29,7 +29,10 @@ pub fn page(hub: &Hub, wanted: &Wanted) -> Response {
         return refuse(StatusCode::BAD_REQUEST, "say ?object=kind/namespace/name");
     };
     match parse(object) {
-        None => refuse(StatusCode::BAD_REQUEST, format!("{object:?} is not kind/namespace/name of a known kind")),
+        None => refuse(
+            StatusCode::BAD_REQUEST,
+            format!("{object:?} is not kind/namespace/name of a known kind"),
+        ),
         Some((kind, key)) => match acked(hub, kind, &key) {
             Some(acked) => answer(&acked),
             None => refuse(StatusCode::NOT_FOUND, format!("pilot has never seen {object}")),

@@ -17,7 +17,10 @@ pub fn page(hub: &Hub, wanted: &Wanted) -> Response {
     };
     let Some(proxy) = hub.proxy(name) else {
         let known: Vec<String> = hub.proxies().iter().map(|proxy| proxy.name()).collect();
-        return refuse(StatusCode::NOT_FOUND, format!("no proxy {name:?} is connected; there are: {}", known.join(", ")));
+        return refuse(
+            StatusCode::NOT_FOUND,
+            format!("no proxy {name:?} is connected; there are: {}", known.join(", ")),
+        );
     };
     let (catalog, sequence) = hub.catalog(&proxy.class());
     let mut types = serde_json::Map::new();
@@ -69,7 +72,10 @@ fn name_table(resource: &Encoded) -> Value {
     use prost::Message;
     match mesh_proto::nds::NameTable::decode(resource.body.clone()) {
         Ok(table) => {
-            let names = table.table.into_iter().map(|(name, info)| (name, json!(info.ips)));
+            let names = table
+                .table
+                .into_iter()
+                .map(|(name, info)| (name, json!(info.ips)));
             names.collect::<serde_json::Map<_, _>>().into()
         }
         Err(error) => json!({ "error": error.to_string() }),

@@ -59,14 +59,18 @@ struct Nack {
 
 pub fn page(hub: &Hub, wanted: &Wanted) -> Response {
     let proxies = hub.proxies();
-    let shown = proxies.iter().filter(|proxy| wanted.proxy.as_ref().is_none_or(|name| *name == proxy.name()));
+    let shown = proxies
+        .iter()
+        .filter(|proxy| wanted.proxy.as_ref().is_none_or(|name| *name == proxy.name()));
     let rows: Vec<Row> = shown.map(|proxy| row(proxy)).collect();
     answer(&rows)
 }
 
 fn row(proxy: &Proxy) -> Row {
     let types = proxy.with_session(|session| {
-        let asked = Type::ALL.into_iter().filter(|kind| session.subscription(*kind).asked());
+        let asked = Type::ALL
+            .into_iter()
+            .filter(|kind| session.subscription(*kind).asked());
         asked
             .map(|kind| {
                 let (subscription, record) = (session.subscription(kind), session.record(kind));
@@ -102,7 +106,11 @@ fn row(proxy: &Proxy) -> Row {
         node_id: proxy.id.to_string(),
         cluster_id: proxy.metadata.cluster_id.clone(),
         address: proxy.address.map(|address| address.to_string()),
-        protocol: if proxy.with_session(|session| session.is_sotw()) { "sotw" } else { "delta" },
+        protocol: if proxy.with_session(|session| session.is_sotw()) {
+            "sotw"
+        } else {
+            "delta"
+        },
         version: proxy.metadata.istio_version.clone(),
         connected: millis(proxy.connected),
         snapshot: proxy.with_session(|session| session.sequence()),

@@ -25,13 +25,26 @@ async fn text(response: Response) -> (u16, String) {
 #[tokio::test]
 async fn pages_answer() {
     let hub = hub();
-    let wanted = Wanted { proxy: Some("a-0.default".into()), object: None };
+    let wanted = Wanted {
+        proxy: Some("a-0.default".into()),
+        object: None,
+    };
     let (status, dump) = text(dump::page(&hub, &wanted)).await;
     assert_eq!(status, 200);
     let dump: Value = serde_json::from_str(&dump).unwrap();
-    assert_eq!(dump["types"]["LDS"][0]["resource"]["@type"], "type.googleapis.com/envoy.config.listener.v3.Listener");
+    assert_eq!(
+        dump["types"]["LDS"][0]["resource"]["@type"],
+        "type.googleapis.com/envoy.config.listener.v3.Listener"
+    );
     assert_eq!(dump["types"]["LDS"][0]["state"], "NOT SENT");
-    let (status, hint) = text(dump::page(&hub, &Wanted { proxy: Some("b.x".into()), object: None })).await;
+    let (status, hint) = text(dump::page(
+        &hub,
+        &Wanted {
+            proxy: Some("b.x".into()),
+            object: None,
+        },
+    ))
+    .await;
     assert!(status == 404 && hint.contains("a-0.default"), "{hint}");
     let (_, sync) = text(sync::page(&hub, &Wanted::default())).await;
     assert!(sync.contains("\"proxy\":\"a-0.default\""), "{sync}");
@@ -43,11 +56,22 @@ async fn pages_answer() {
 #[tokio::test]
 async fn acked_tells_what_it_was_asked() {
     let hub = hub();
-    let ask = |object: Option<&str>| acked::page(&hub, &Wanted { proxy: None, object: object.map(str::to_owned) });
+    let ask = |object: Option<&str>| {
+        acked::page(
+            &hub,
+            &Wanted {
+                proxy: None,
+                object: object.map(str::to_owned),
+            },
+        )
+    };
     assert_eq!(text(ask(None)).await.0, 400);
     assert_eq!(text(ask(Some("nonsense/a/b"))).await.0, 400);
     assert_eq!(text(ask(Some("virtualservice/default/none"))).await.0, 404);
     let (status, answer) = text(ask(Some("service/default/reviews"))).await;
     let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!((status, &answer["acked"], &answer["in_effect"]), (200, &json!(true), &json!(true)));
+    assert_eq!(
+        (status, &answer["acked"], &answer["in_effect"]),
+        (200, &json!(true), &json!(true))
+    );
 }

@@ -40,11 +40,16 @@ pub enum Input {
     Outbound(Box<outbound::Input>),
     Inbound(Inbound),
     /// To where the client wanted to go.
-    Passthrough { connect_timeout: Duration },
+    Passthrough {
+        connect_timeout: Duration,
+    },
     /// To nowhere.
     BlackHole,
     /// To the workload, on a port that no service declares.
-    InboundPassthrough { connect_timeout: Duration, ipv6: bool },
+    InboundPassthrough {
+        connect_timeout: Duration,
+        ipv6: bool,
+    },
 }
 
 /// One port of the workload.
@@ -79,14 +84,20 @@ pub fn generate(input: &Input) -> Cluster {
             if !own.protocol.is_http() && !own.protocol.is_auto() {
                 cluster.typed_extension_protocol_options.clear();
             } else if own.protocol.is_http2() {
-                set_protocol(&mut cluster, UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-                    protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())),
-                }));
+                set_protocol(
+                    &mut cluster,
+                    UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+                        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())),
+                    }),
+                );
             }
             let service = json!({
                 "host": own.host.as_str(), "name": own.service_name, "namespace": own.namespace,
             });
-            cluster.metadata = Some(metadata([(names::metadata::ISTIO, json!({ "services": [service] }))]));
+            cluster.metadata = Some(metadata([(
+                names::metadata::ISTIO,
+                json!({ "services": [service] }),
+            )]));
             cluster
         }
         Input::Passthrough { connect_timeout } => original(name(input), *connect_timeout),
@@ -96,7 +107,10 @@ pub fn generate(input: &Input) -> Cluster {
             cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
             ..Cluster::default()
         },
-        Input::InboundPassthrough { connect_timeout, ipv6 } => {
+        Input::InboundPassthrough {
+            connect_timeout,
+            ipv6,
+        } => {
             let mut cluster = original(name(input), *connect_timeout);
             cluster.upstream_bind_config = Some(bind(*ipv6));
             cluster
@@ -114,18 +128,27 @@ fn original(name: String, connect_timeout: Duration) -> Cluster {
         ..Cluster::default()
     };
     cluster.set_lb_policy(LbPolicy::ClusterProvided);
-    set_protocol(&mut cluster, UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
-        http_protocol_options: Some(core::Http1ProtocolOptions::default()),
-        http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
-        ..UseDownstreamHttpConfig::default()
-    }));
+    set_protocol(
+        &mut cluster,
+        UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+            http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+            http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+            ..UseDownstreamHttpConfig::default()
+        }),
+    );
     cluster
 }
 
 fn set_protocol(cluster: &mut Cluster, options: UpstreamProtocolOptions) {
-    let options = HttpProtocolOptions { upstream_protocol_options: Some(options), ..Default::default() };
-    cluster.typed_extension_protocol_options =
-        [("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), any(&options))].into();
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(options),
+        ..Default::default()
+    };
+    cluster.typed_extension_protocol_options = [(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+        any(&options),
+    )]
+    .into();
 }
 
 fn bind(ipv6: bool) -> core::BindConfig {

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     model::{
-        DestinationPolicy, Endpoint, MtlsMode, Origin, Protocol, Resolution, Service, ServicePort, Selector,
+        DestinationPolicy, Endpoint, MtlsMode, Origin, Protocol, Resolution, Selector, Service, ServicePort,
         policy::PortPolicy,
     },
-    view::View,
+    view::{View, telemetry_host},
 };
 
 /// One cluster to be.
@@ -38,7 +38,9 @@ pub fn all<'a>(view: &View<'a>) -> Vec<Destination<'a>> {
                 port,
                 subset: subset.map(str::to_owned),
                 rule,
-                policy: rule.map(|rule| rule.effective(port.number, subset)).unwrap_or_default(),
+                policy: rule
+                    .map(|rule| rule.effective(port.number, subset))
+                    .unwrap_or_default(),
             };
             destinations.push(one(None));
             let subsets = rule.into_iter().flat_map(|rule| &rule.subsets);
@@ -73,7 +75,10 @@ impl Destination<'_> {
         }
         let automatic = view.mesh().enable_auto_mtls && !service.is_external();
         let original = matches!(resolution, Resolution::Headless | Resolution::None);
+        // Telemetry takes mutual TLS by itself, without a proxy whose presence its endpoints could tell.
+        let records = service.host == telemetry_host() && self.port.number == names::port::TELEMETRY;
         let mtls = match (automatic, original) {
+            _ if records => Mtls::Always,
             (false, _) => Mtls::Never,
             (true, false) => Mtls::PerEndpoint,
             (true, true) if traits.mesh_tls => Mtls::Always,
@@ -93,7 +98,10 @@ impl Destination<'_> {
             protocol: self.port.protocol,
             resolution,
             subset: self.subset.clone(),
-            origin: self.rule.map(|rule| Origin { version: String::new(), ..rule.origin.clone() }),
+            origin: self.rule.map(|rule| Origin {
+                version: String::new(),
+                ..rule.origin.clone()
+            }),
             policy,
             identities,
             mtls,
@@ -106,7 +114,10 @@ impl Destination<'_> {
 
     /// Whether the proxy would have to resolve the host's own name.
     pub fn needs_name(&self) -> bool {
-        matches!(self.service.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
+        matches!(
+            self.service.resolution,
+            Resolution::Dns | Resolution::DnsRoundRobin
+        )
     }
 
     /// Whether its endpoints travel by EDS.
@@ -116,17 +127,29 @@ impl Destination<'_> {
 
     pub fn endpoints(&self, view: &View<'_>) -> endpoint::Input {
         let service = self.service;
-        let labels = self.subset.as_deref().and_then(|name| self.rule?.subset(name)).map(|subset| &subset.labels);
+        let labels = self
+            .subset
+            .as_deref()
+            .and_then(|name| self.rule?.subset(name))
+            .map(|subset| &subset.labels);
         let selector = labels.map(|labels| Selector(labels.clone()));
         let all = view.snapshot.endpoints.of(&service.key(), self.port.number);
         let members: Vec<&Endpoint> = all
             .iter()
-            .filter(|endpoint| selector.as_ref().is_none_or(|selector| selector.matches(&endpoint.labels)))
+            .filter(|endpoint| {
+                selector
+                    .as_ref()
+                    .is_none_or(|selector| selector.matches(&endpoint.labels))
+            })
             .collect();
         let client = locality::Client {
             locality: &view.viewer.locality,
             labels: &view.viewer.labels,
-            balancing: self.policy.balancer.as_ref().and_then(|balancer| balancer.locality.as_ref()),
+            balancing: self
+                .policy
+                .balancer
+                .as_ref()
+                .and_then(|balancer| balancer.locality.as_ref()),
         };
         endpoint::Input {
             cluster: self.name(),
@@ -139,5 +162,7 @@ impl Destination<'_> {
 
 /// Unless PeerAuthentication switched it off there.
 fn takes_mesh_tls(view: &View<'_>, endpoint: &Endpoint) -> bool {
-    view.mtls_of(&endpoint.namespace, &endpoint.labels).for_port(endpoint.port) != MtlsMode::Disable
+    view.mtls_of(&endpoint.namespace, &endpoint.labels)
+        .for_port(endpoint.port)
+        != MtlsMode::Disable
 }

@@ -62,7 +62,10 @@ pub fn generate(input: &Input) -> ClusterLoadAssignment {
 }
 
 fn group(group: &Group) -> LocalityLbEndpoints {
-    let sum = group.members.iter().fold(0_u32, |sum, member| sum.saturating_add(member.weight));
+    let sum = group
+        .members
+        .iter()
+        .fold(0_u32, |sum, member| sum.saturating_add(member.weight));
     LocalityLbEndpoints {
         locality: Some(core::Locality {
             region: group.locality.region.clone(),

@@ -74,7 +74,12 @@ fn listener(name: String, address: &str, port: u16, direction: TrafficDirection,
 }
 
 fn chain(name: &str, wanted: Option<FilterChainMatch>, filters: Vec<Filter>) -> FilterChain {
-    FilterChain { name: name.to_owned(), filter_chain_match: wanted, filters, ..FilterChain::default() }
+    FilterChain {
+        name: name.to_owned(),
+        filter_chain_match: wanted,
+        filters,
+        ..FilterChain::default()
+    }
 }
 
 fn original_dst() -> ListenerFilter {
@@ -82,7 +87,10 @@ fn original_dst() -> ListenerFilter {
 }
 
 fn tls_inspector() -> ListenerFilter {
-    listener_filter("envoy.filters.listener.tls_inspector", any(&TlsInspector::default()))
+    listener_filter(
+        "envoy.filters.listener.tls_inspector",
+        any(&TlsInspector::default()),
+    )
 }
 
 fn http_inspector() -> ListenerFilter {

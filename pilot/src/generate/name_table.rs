@@ -59,7 +59,10 @@ fn addresses(view: &View<'_>, service: &Service) -> Vec<IpAddr> {
         return service.auto_address.into_iter().collect();
     }
     let ready = |endpoint: &&Endpoint| endpoint.health == Health::Ready || service.publish_not_ready;
-    let endpoints = service.ports.iter().flat_map(|port| view.snapshot.endpoints.of(&service.key(), port.number));
+    let endpoints = service
+        .ports
+        .iter()
+        .flat_map(|port| view.snapshot.endpoints.of(&service.key(), port.number));
     let mut addresses: Vec<IpAddr> = endpoints
         .filter(ready)
         .filter_map(|endpoint| match endpoint.address {
@@ -77,11 +80,22 @@ pub fn generate(input: &Input) -> NameTable {
         let (shortname, namespace) = entry.service.clone().unwrap_or_default();
         NameInfo {
             ips: entry.addresses.iter().map(ToString::to_string).collect(),
-            registry: if entry.service.is_some() { "Kubernetes" } else { "External" }.to_owned(),
+            registry: if entry.service.is_some() {
+                "Kubernetes"
+            } else {
+                "External"
+            }
+            .to_owned(),
             shortname,
             namespace,
             alt_hosts: Vec::new(),
         }
     };
-    NameTable { table: input.names.iter().map(|(name, entry)| (name.clone(), info(entry))).collect() }
+    NameTable {
+        table: input
+            .names
+            .iter()
+            .map(|(name, entry)| (name.clone(), info(entry)))
+            .collect(),
+    }
 }

@@ -19,14 +19,25 @@ pub struct OwnPort {
 }
 
 /// Ports on which the proxy itself answers; they are never redirected.
-const PROXY: &[u16] = &[port::ADMIN, port::OUTBOUND, port::INBOUND, port::METRICS, port::HEALTH, port::STATS];
+const PROXY: &[u16] = &[
+    port::ADMIN,
+    port::OUTBOUND,
+    port::INBOUND,
+    port::METRICS,
+    port::HEALTH,
+    port::STATS,
+];
 
 /// By number. Where two services disagree about a port, the older one counts.
 pub fn ports(view: &View<'_>) -> Vec<OwnPort> {
     let viewer = view.viewer;
     let mut ports: BTreeMap<u16, OwnPort> = BTreeMap::new();
     for service in view.snapshot.services.of_namespace(&viewer.namespace) {
-        if !service.selector.as_ref().is_some_and(|selector| selector.matches(&viewer.labels)) {
+        if !service
+            .selector
+            .as_ref()
+            .is_some_and(|selector| selector.matches(&viewer.labels))
+        {
             continue;
         }
         for declared in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
@@ -34,7 +45,9 @@ pub fn ports(view: &View<'_>) -> Vec<OwnPort> {
                 TargetPort::Number(number) => Some(*number),
                 TargetPort::Name(name) => viewer.named_ports.get(name).copied(),
             };
-            let Some(number) = number.filter(|number| *number > 0 && !PROXY.contains(number)) else { continue };
+            let Some(number) = number.filter(|number| *number > 0 && !PROXY.contains(number)) else {
+                continue;
+            };
             ports.entry(number).or_insert_with(|| OwnPort {
                 number,
                 protocol: declared.protocol,
@@ -49,5 +62,7 @@ pub fn ports(view: &View<'_>) -> Vec<OwnPort> {
 /// The port of the gateway's workload that is behind a port of its service; without a service, the port itself.
 pub fn behind(view: &View<'_>, service_port: u16) -> u16 {
     let own = ports(view);
-    own.iter().find(|port| port.service_port == service_port).map_or(service_port, |port| port.number)
+    own.iter()
+        .find(|port| port.service_port == service_port)
+        .map_or(service_port, |port| port.number)
 }

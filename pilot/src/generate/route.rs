@@ -74,8 +74,11 @@ pub struct Target {
 }
 
 pub fn generate(input: &Input) -> RouteConfiguration {
-    let mut virtual_hosts: Vec<envoy::VirtualHost> =
-        input.hosts.iter().map(|host| virtual_host(host, &input.retries)).collect();
+    let mut virtual_hosts: Vec<envoy::VirtualHost> = input
+        .hosts
+        .iter()
+        .map(|host| virtual_host(host, &input.retries))
+        .collect();
     virtual_hosts.extend(rest(input));
     RouteConfiguration {
         name: input.name.clone(),
@@ -88,11 +91,19 @@ pub fn generate(input: &Input) -> RouteConfiguration {
 }
 
 fn virtual_host(host: &VirtualHost, retries: &Retries) -> envoy::VirtualHost {
-    let require = if host.require_tls { TlsRequirementType::All } else { TlsRequirementType::None };
+    let require = if host.require_tls {
+        TlsRequirementType::All
+    } else {
+        TlsRequirementType::None
+    };
     envoy::VirtualHost {
         name: host.name.clone(),
         domains: host.domains.clone(),
-        routes: host.rules.iter().flat_map(|rule| rule::routes(rule, retries)).collect(),
+        routes: host
+            .rules
+            .iter()
+            .flat_map(|rule| rule::routes(rule, retries))
+            .collect(),
         require_tls: require.into(),
         include_request_attempt_count: true,
         ..envoy::VirtualHost::default()
@@ -101,7 +112,11 @@ fn virtual_host(host: &VirtualHost, retries: &Retries) -> envoy::VirtualHost {
 
 /// The virtual host of all other names, unless a written one already takes them.
 fn rest(input: &Input) -> Option<envoy::VirtualHost> {
-    if input.hosts.iter().any(|host| host.domains.iter().any(|domain| domain == "*")) {
+    if input
+        .hosts
+        .iter()
+        .any(|host| host.domains.iter().any(|domain| domain == "*"))
+    {
         return None;
     }
     let everything = |name: &str, action| envoy::Route {
@@ -123,8 +138,14 @@ fn rest(input: &Input) -> Option<envoy::VirtualHost> {
             ("allow_any", vec![everything("allow_any", Action::Route(to))])
         }
         Rest::Block => {
-            let answer = envoy::DirectResponseAction { status: 502, ..envoy::DirectResponseAction::default() };
-            ("block_all", vec![everything("block_all", Action::DirectResponse(answer))])
+            let answer = envoy::DirectResponseAction {
+                status: 502,
+                ..envoy::DirectResponseAction::default()
+            };
+            (
+                "block_all",
+                vec![everything("block_all", Action::DirectResponse(answer))],
+            )
         }
     };
     Some(envoy::VirtualHost {

@@ -35,11 +35,23 @@ pub fn inputs(credential: &Arc<Credential>) -> Vec<Input> {
     let mut inputs = Vec::new();
     if credential.ca_certificates.is_some() {
         // A Secret named `x-cacert` is the roots of credential `x` itself.
-        let roots = if name.ends_with(ROOTS) { name.clone() } else { format!("{name}{ROOTS}") };
-        inputs.push(Input { name: roots, credential: credential.clone(), part: Part::Roots });
+        let roots = if name.ends_with(ROOTS) {
+            name.clone()
+        } else {
+            format!("{name}{ROOTS}")
+        };
+        inputs.push(Input {
+            name: roots,
+            credential: credential.clone(),
+            part: Part::Roots,
+        });
     }
     if !credential.certificate.is_empty() {
-        inputs.push(Input { name, credential: credential.clone(), part: Part::Certificate });
+        inputs.push(Input {
+            name,
+            credential: credential.clone(),
+            part: Part::Certificate,
+        });
     }
     inputs
 }
@@ -57,5 +69,8 @@ pub fn generate(input: &Input) -> Secret {
             ..CertificateValidationContext::default()
         }),
     };
-    Secret { name: input.name.clone(), r#type: Some(kind) }
+    Secret {
+        name: input.name.clone(),
+        r#type: Some(kind),
+    }
 }

@@ -15,7 +15,10 @@ fn members(assignment: &Value) -> Vec<(String, Value)> {
         .flatten()
         .flat_map(|group| group["lb_endpoints"].as_array().cloned().unwrap_or_default())
         .map(|member| {
-            let address = member["endpoint"]["address"]["socket_address"]["address"].as_str().unwrap().to_owned();
+            let address = member["endpoint"]["address"]["socket_address"]["address"]
+                .as_str()
+                .unwrap()
+                .to_owned();
             (address, member["metadata"]["filter_metadata"].clone())
         })
         .collect();
@@ -27,8 +30,15 @@ fn members(assignment: &Value) -> Vec<(String, Value)> {
 fn endpoints_say_who_they_are_and_what_they_take() {
     let all = members(&resource(&sidecar("productpage"), "", Type::Endpoint, REVIEWS));
     assert_eq!(all.len(), 2);
-    assert_eq!(all[0].1["envoy.transport_socket_match"], json!({"tlsMode": "istio"}));
-    assert_eq!(all[1].1.get("envoy.transport_socket_match"), None, "a pod without a proxy");
+    assert_eq!(
+        all[0].1["envoy.transport_socket_match"],
+        json!({"tlsMode": "istio"})
+    );
+    assert_eq!(
+        all[1].1.get("envoy.transport_socket_match"),
+        None,
+        "a pod without a proxy"
+    );
     let workload = all[0].1["istio"]["workload"].as_str().unwrap();
     assert!(workload.contains(";default;reviews;v1;"), "{workload}");
 }
@@ -39,7 +49,10 @@ fn a_subset_has_the_endpoints_with_its_labels() {
                 spec: {host: reviews, subsets: [{name: v2, labels: {version: v2}}]}\n";
     let name = "outbound|9080|v2|reviews.default.svc.cluster.local";
     let all = members(&resource(&sidecar("productpage"), rule, Type::Endpoint, name));
-    assert_eq!(all.iter().map(|(ip, _)| ip.as_str()).collect::<Vec<_>>(), ["10.0.0.2"]);
+    assert_eq!(
+        all.iter().map(|(ip, _)| ip.as_str()).collect::<Vec<_>>(),
+        ["10.0.0.2"]
+    );
 }
 
 #[test]
@@ -47,7 +60,10 @@ fn a_server_that_takes_plain_text_only_is_sent_plain_text() {
     let off = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: d, namespace: default}\n\
                spec: {selector: {matchLabels: {app: reviews}}, mtls: {mode: DISABLE}}\n";
     let all = members(&resource(&sidecar("productpage"), off, Type::Endpoint, REVIEWS));
-    assert!(all.iter().all(|(_, about)| about.get("envoy.transport_socket_match").is_none()));
+    assert!(
+        all.iter()
+            .all(|(_, about)| about.get("envoy.transport_socket_match").is_none())
+    );
 }
 
 #[test]
@@ -66,10 +82,16 @@ fn the_name_table_has_services_and_headless_endpoints() {
     let snapshot = snapshot(SERVICES);
     let viewer = sidecar("productpage");
     let all = inputs(&View::new(&viewer, &snapshot), Type::NameTable);
-    let [Input::NameTable(table)] = &all[..] else { panic!("{all:?}") };
+    let [Input::NameTable(table)] = &all[..] else {
+        panic!("{all:?}")
+    };
     let ips = |name: &str| {
         let entry = &table.names[&format!("{name}.default.svc.cluster.local")];
-        entry.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        entry
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     assert_eq!(ips("reviews"), ["10.96.0.1"]);
     assert_eq!(ips("peers"), ["10.0.0.5"]);
@@ -94,7 +116,10 @@ fn alike_viewers_get_equal_inputs() {
     let snapshot = snapshot(SERVICES);
     let (a, b) = (sidecar("productpage"), sidecar("productpage"));
     for kind in Type::ALL {
-        assert_eq!(inputs(&View::new(&a, &snapshot), kind), inputs(&View::new(&b, &snapshot), kind));
+        assert_eq!(
+            inputs(&View::new(&a, &snapshot), kind),
+            inputs(&View::new(&b, &snapshot), kind)
+        );
     }
 }
 
@@ -103,7 +128,10 @@ fn every_name_comes_once() {
     let snapshot = snapshot(SERVICES);
     for viewer in [sidecar("reviews"), gateway()] {
         for kind in Type::ALL {
-            let all: Vec<String> = inputs(&View::new(&viewer, &snapshot), kind).iter().map(Input::name).collect();
+            let all: Vec<String> = inputs(&View::new(&viewer, &snapshot), kind)
+                .iter()
+                .map(Input::name)
+                .collect();
             let distinct: BTreeSet<&String> = all.iter().collect();
             assert_eq!(distinct.len(), all.len(), "{kind}: {all:?}");
         }

@@ -1,6 +1,6 @@
 //! Protobuf's small values, so that the generators read like the configuration they make.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use mesh_proto::{
     envoy::{
@@ -18,12 +18,10 @@ use prost::{Message, Name};
 use crate::model::{Percent, StringMatch};
 
 pub fn any<M: Message + Name>(message: &M) -> pb::Any {
-    pb::Any { type_url: M::type_url(), value: message.encode_to_vec() }
-}
-
-/// For messages of packages that have no names of their own in the generated code.
-pub fn any_named(type_name: &str, message: &impl Message) -> pb::Any {
-    pb::Any { type_url: format!("type.googleapis.com/{type_name}"), value: message.encode_to_vec() }
+    pb::Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec(),
+    }
 }
 
 pub fn duration(value: Duration) -> pb::Duration {
@@ -35,11 +33,6 @@ pub fn duration(value: Duration) -> pb::Duration {
 
 pub fn seconds(value: u64) -> pb::Duration {
     duration(Duration::from_secs(value))
-}
-
-/// Whole seconds, at least one: where Envoy takes no fraction.
-pub fn whole_seconds(value: Duration) -> pb::UInt32Value {
-    uint(u32::try_from(value.as_secs()).unwrap_or(u32::MAX).max(1))
 }
 
 pub fn boolean(value: bool) -> pb::BoolValue {
@@ -55,15 +48,24 @@ pub fn uint64(value: u64) -> pb::UInt64Value {
 }
 
 pub fn fraction(percent: Percent) -> FractionalPercent {
-    FractionalPercent { numerator: percent.per_million(), denominator: DenominatorType::Million.into() }
+    FractionalPercent {
+        numerator: percent.per_million(),
+        denominator: DenominatorType::Million.into(),
+    }
 }
 
 pub fn runtime_fraction(percent: Percent) -> core::RuntimeFractionalPercent {
-    core::RuntimeFractionalPercent { default_value: Some(fraction(percent)), runtime_key: String::new() }
+    core::RuntimeFractionalPercent {
+        default_value: Some(fraction(percent)),
+        runtime_key: String::new(),
+    }
 }
 
 pub fn matcher(pattern: MatchPattern) -> StringMatcher {
-    StringMatcher { ignore_case: false, match_pattern: Some(pattern) }
+    StringMatcher {
+        ignore_case: false,
+        match_pattern: Some(pattern),
+    }
 }
 
 pub fn exact(text: &str) -> StringMatcher {
@@ -79,7 +81,10 @@ pub fn suffix(text: &str) -> StringMatcher {
 }
 
 pub fn regex(pattern: &str) -> RegexMatcher {
-    RegexMatcher { regex: pattern.to_owned(), ..RegexMatcher::default() }
+    RegexMatcher {
+        regex: pattern.to_owned(),
+        ..RegexMatcher::default()
+    }
 }
 
 pub fn safe_regex(pattern: &str) -> StringMatcher {
@@ -100,12 +105,19 @@ pub fn socket(address: &str, port: u16) -> core::Address {
         port_specifier: Some(core::socket_address::PortSpecifier::PortValue(u32::from(port))),
         ..core::SocketAddress::default()
     };
-    core::Address { address: Some(core::address::Address::SocketAddress(socket)) }
+    core::Address {
+        address: Some(core::address::Address::SocketAddress(socket)),
+    }
 }
 
 pub fn pipe(path: &str) -> core::Address {
-    let pipe = core::Pipe { path: path.to_owned(), mode: 0 };
-    core::Address { address: Some(core::address::Address::Pipe(pipe)) }
+    let pipe = core::Pipe {
+        path: path.to_owned(),
+        mode: 0,
+    };
+    core::Address {
+        address: Some(core::address::Address::Pipe(pipe)),
+    }
 }
 
 pub fn cidr(network: &ipnet::IpNet) -> core::CidrRange {
@@ -113,11 +125,6 @@ pub fn cidr(network: &ipnet::IpNet) -> core::CidrRange {
         address_prefix: network.network().to_string(),
         prefix_len: Some(uint(u32::from(network.prefix_len()))),
     }
-}
-
-/// One address as a range.
-pub fn host_range(address: IpAddr) -> core::CidrRange {
-    cidr(&ipnet::IpNet::from(address))
 }
 
 pub fn file(path: &str) -> core::DataSource {
@@ -154,7 +161,10 @@ pub fn ads() -> core::ConfigSource {
 
 /// To a cluster of the proxy, by gRPC.
 pub fn grpc(cluster: &str) -> core::GrpcService {
-    let envoy = core::grpc_service::EnvoyGrpc { cluster_name: cluster.to_owned(), ..Default::default() };
+    let envoy = core::grpc_service::EnvoyGrpc {
+        cluster_name: cluster.to_owned(),
+        ..Default::default()
+    };
     core::GrpcService {
         target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(envoy)),
         ..core::GrpcService::default()
@@ -163,11 +173,16 @@ pub fn grpc(cluster: &str) -> core::GrpcService {
 
 /// Metadata from namespaces and JSON objects.
 pub fn metadata<'a>(entries: impl IntoIterator<Item = (&'a str, serde_json::Value)>) -> core::Metadata {
-    let entries = entries.into_iter().filter_map(|(namespace, value)| match node::to_proto(value).kind {
-        Some(pb::value::Kind::StructValue(object)) => Some((namespace.to_owned(), object)),
-        _ => None,
-    });
-    core::Metadata { filter_metadata: entries.collect(), ..core::Metadata::default() }
+    let entries = entries
+        .into_iter()
+        .filter_map(|(namespace, value)| match node::to_proto(value).kind {
+            Some(pb::value::Kind::StructValue(object)) => Some((namespace.to_owned(), object)),
+            _ => None,
+        });
+    core::Metadata {
+        filter_metadata: entries.collect(),
+        ..core::Metadata::default()
+    }
 }
 
 /// A JSON object as a protobuf struct; anything else is an empty one.
@@ -176,10 +191,6 @@ pub fn object(value: serde_json::Value) -> pb::Struct {
         Some(pb::value::Kind::StructValue(object)) => object,
         _ => pb::Struct::default(),
     }
-}
-
-pub fn extension(name: &str, config: pb::Any) -> core::TypedExtensionConfig {
-    core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(config) }
 }
 
 pub fn transport_socket(name: &str, config: pb::Any) -> core::TransportSocket {

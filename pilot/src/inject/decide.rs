@@ -168,27 +168,21 @@ fn has_proxy(pod: &Pod) -> Result<bool, Refusal> {
         ("containers", Some(&spec.containers)),
         ("initContainers", spec.init_containers.as_ref()),
     ];
-    for (group, containers) in groups {
-        for (i, one) in containers
-            .into_iter()
-            .flatten()
-            .enumerate()
-            .filter(|(_, one)| one.name == container::PROXY)
-        {
-            if one.image.as_deref() == Some("auto") {
-                return Err(Refusal {
-                    path: format!("spec.{group}[{i}].image"),
-                    text: format!(
-                        "a container {} of the pod's own with image: auto cannot be filled in by this mesh; leave it \
-                         out and use annotations",
-                        container::PROXY
-                    ),
-                });
-            }
-            return Ok(true);
-        }
+    let found = groups.into_iter().find_map(|(group, containers)| {
+        let position = containers?.iter().position(|one| one.name == container::PROXY)?;
+        Some((group, position, containers?.get(position)?))
+    });
+    match found {
+        Some((group, i, proxy)) if proxy.image.as_deref() == Some("auto") => Err(Refusal {
+            path: format!("spec.{group}[{i}].image"),
+            text: format!(
+                "a container {} of the pod's own with image: auto cannot be filled in by this mesh; leave it out and use \
+                 annotations",
+                container::PROXY
+            ),
+        }),
+        found => Ok(found.is_some()),
     }
-    Ok(false)
 }
 
 /// Nothing of the pod's may stand where the proxy has to.

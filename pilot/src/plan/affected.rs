@@ -40,7 +40,10 @@ impl Types {
     }
 
     pub fn from_bits(bits: u8) -> Self {
-        Type::ALL.into_iter().filter(|kind| bits & (1 << kind.index()) != 0).collect()
+        Type::ALL
+            .into_iter()
+            .filter(|kind| bits & (1 << kind.index()) != 0)
+            .collect()
     }
 }
 
@@ -56,7 +59,10 @@ impl FromIterator<Type> for Types {
 
 /// The types that read an index which has changed between two snapshots.
 pub fn types(before: &Snapshot, after: &Snapshot) -> Types {
-    Type::ALL.into_iter().filter(|kind| generate::since(before, *kind) != generate::since(after, *kind)).collect()
+    Type::ALL
+        .into_iter()
+        .filter(|kind| generate::since(before, *kind) != generate::since(after, *kind))
+        .collect()
 }
 
 #[cfg(test)]

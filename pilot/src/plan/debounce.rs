@@ -19,7 +19,9 @@ pub struct Debounce {
 impl Debounce {
     /// How long to wait before the next push.
     pub fn wait(&self, now: Duration) -> Duration {
-        let Some((ended, took)) = self.last else { return Duration::ZERO };
+        let Some((ended, took)) = self.last else {
+            return Duration::ZERO;
+        };
         if took < FREE {
             return Duration::ZERO;
         }

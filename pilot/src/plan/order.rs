@@ -120,8 +120,7 @@ impl Session {
             }
             let old = std::mem::replace(&mut self.target[i], target[i].clone());
             if KEPT.contains(&kind) && self.subscriptions[i].asked() {
-                let gone = old.iter().filter(|(name, _)| !target[i].contains_key(*name));
-                self.retained[i].extend(gone.map(|(name, resource)| (name.clone(), resource.clone())));
+                self.retained[i].extend(gone(&old, &target[i]));
             }
             self.retained[i].retain(|name, _| !target[i].contains_key(name));
             self.dirty.insert(kind);
@@ -189,7 +188,9 @@ impl Session {
 
     /// Refusals that stand.
     pub fn rejections(&self) -> impl Iterator<Item = (Type, &Rejection)> {
-        self.subscriptions.iter().filter_map(|s| Some((s.kind(), s.rejection()?)))
+        self.subscriptions
+            .iter()
+            .filter_map(|s| Some((s.kind(), s.rejection()?)))
     }
 
     fn one(&mut self, kind: Type, now: u64) -> Option<Response> {
@@ -209,7 +210,11 @@ impl Session {
             self.respond(kind, &target)
         } else {
             let mut both = Resources::clone(&self.target[i]);
-            both.extend(self.retained[i].iter().map(|(name, resource)| (name.clone(), resource.clone())));
+            both.extend(
+                self.retained[i]
+                    .iter()
+                    .map(|(name, resource)| (name.clone(), resource.clone())),
+            );
             self.respond(kind, &both)
         };
         match &response {
@@ -225,9 +230,11 @@ impl Session {
 
     fn respond(&mut self, kind: Type, resources: &Resources) -> Option<Response> {
         let before: BTreeMap<Arc<str>, Version> = match kind {
-            Type::Cluster => {
-                self.subscription(kind).versions().map(|(name, version, _)| (name.clone(), version)).collect()
-            }
+            Type::Cluster => self
+                .subscription(kind)
+                .versions()
+                .map(|(name, version, _)| (name.clone(), version))
+                .collect(),
             _ => BTreeMap::new(),
         };
         let version = self.sequence.to_string();
@@ -253,17 +260,23 @@ impl Session {
         before: &BTreeMap<Arc<str>, Version>,
     ) {
         let sent: Vec<&Arc<Encoded>> = match response {
-            Response::Delta(response) => {
-                response.resources.iter().filter_map(|own| resources.get(own.name.as_str())).collect()
-            }
+            Response::Delta(response) => response
+                .resources
+                .iter()
+                .filter_map(|own| resources.get(own.name.as_str()))
+                .collect(),
             // The whole state, of which most was there before.
-            Response::Sotw(_) => {
-                resources.values().filter(|own| before.get(&own.name) != Some(&own.version)).collect()
-            }
+            Response::Sotw(_) => resources
+                .values()
+                .filter(|own| before.get(&own.name) != Some(&own.version))
+                .collect(),
         };
         let by_eds = |own: &&&Arc<Encoded>| self.target[Type::Endpoint.index()].contains_key(&own.name);
-        let (known, new): (Vec<_>, Vec<_>) =
-            sent.iter().filter(by_eds).map(|own| own.name.clone()).partition(|name| before.contains_key(name));
+        let (known, new): (Vec<_>, Vec<_>) = sent
+            .iter()
+            .filter(by_eds)
+            .map(|own| own.name.clone())
+            .partition(|name| before.contains_key(name));
         self.subscriptions[Type::Endpoint.index()].repeat(known.iter().map(|name| &**name));
         self.dirty.insert(Type::Endpoint);
         self.expected.extend(new);
@@ -271,9 +284,8 @@ impl Session {
     }
 
     fn look_for_expected(&mut self) {
-        let told: BTreeSet<&Arc<str>> =
-            self.subscriptions[Type::Endpoint.index()].versions().map(|(name, ..)| name).collect();
-        self.expected.retain(|name| !told.contains(name));
+        let endpoints = &self.subscriptions[Type::Endpoint.index()];
+        self.expected.retain(|name| !endpoints.knows(name));
     }
 
     /// Whether clusters or endpoints are still on their way to a client that asked for them.
@@ -293,7 +305,9 @@ impl Session {
         let busy = USERS.iter().any(|kind| {
             let subscription = self.subscription(*kind);
             subscription.asked()
-                && (subscription.waiting() || self.dirty.contains(*kind) || subscription.rejection().is_some())
+                && (subscription.waiting()
+                    || self.dirty.contains(*kind)
+                    || subscription.rejection().is_some())
         });
         if busy || self.clusters_under_way() {
             return false;
@@ -306,6 +320,25 @@ impl Session {
         }
         true
     }
+}
+
+/// What is in `old` and not in `new`. Both are in the same order, and most names are the very same text.
+fn gone(old: &Resources, new: &Resources) -> Vec<(Arc<str>, Arc<Encoded>)> {
+    let mut new = new.keys().peekable();
+    let mut gone = Vec::new();
+    for (name, resource) in old {
+        while new
+            .next_if(|other| !Arc::ptr_eq(other, name) && *other < name)
+            .is_some()
+        {}
+        if new
+            .next_if(|other| Arc::ptr_eq(other, name) || *other == name)
+            .is_none()
+        {
+            gone.push((name.clone(), resource.clone()));
+        }
+    }
+    gone
 }
 
 #[cfg(test)]

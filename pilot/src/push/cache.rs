@@ -60,7 +60,10 @@ impl Cache {
             body: input.encode(),
         });
         self.made.fetch_add(1, Ordering::Relaxed);
-        lock(&self.entries).entry(Arc::new(input)).or_insert(encoded).clone()
+        lock(&self.entries)
+            .entry(Arc::new(input))
+            .or_insert(encoded)
+            .clone()
     }
 
     /// Forgets what nobody holds.
@@ -75,7 +78,10 @@ impl Cache {
 
     /// How many resources were made, and how often one was already there.
     pub fn counts(&self) -> (u64, u64) {
-        (self.made.load(Ordering::Relaxed), self.found.load(Ordering::Relaxed))
+        (
+            self.made.load(Ordering::Relaxed),
+            self.found.load(Ordering::Relaxed),
+        )
     }
 
     pub fn len(&self) -> usize {

@@ -11,7 +11,14 @@ fn connect(hub: &Arc<Hub>, id: &str, app: &str) -> Arc<Proxy> {
         labels: [("app".to_owned(), app.to_owned())].into(),
         ..Default::default()
     };
-    let proxy = Arc::new(Proxy::new(hub, hub.stream_number(), false, id.parse().unwrap(), metadata, None));
+    let proxy = Arc::new(Proxy::new(
+        hub,
+        hub.stream_number(),
+        false,
+        id.parse().unwrap(),
+        metadata,
+        None,
+    ));
     hub.connect(proxy.clone());
     proxy
 }
@@ -24,7 +31,10 @@ fn hub() -> Arc<Hub> {
 
 /// Which types of a proxy's class are other maps than before.
 fn changed(before: &Catalog, after: &Catalog) -> Vec<Type> {
-    Type::ALL.into_iter().filter(|kind| !Arc::ptr_eq(&before[kind.index()], &after[kind.index()])).collect()
+    Type::ALL
+        .into_iter()
+        .filter(|kind| !Arc::ptr_eq(&before[kind.index()], &after[kind.index()]))
+        .collect()
 }
 
 #[test]
@@ -33,7 +43,9 @@ fn endpoints_touch_nothing_but_endpoints() {
     let proxy = connect(&hub, "sidecar~1~a.default~x", "a");
     let before = proxy.class().catalog();
     // The same two identities, so clusters need not know.
-    hub.apply(changes(&SERVICES.replace("addresses: [10.0.0.1]", "addresses: [10.0.0.7]")));
+    hub.apply(changes(
+        &SERVICES.replace("addresses: [10.0.0.1]", "addresses: [10.0.0.7]"),
+    ));
     let after = proxy.class().catalog();
     assert_eq!(changed(&before, &after), [Type::Endpoint]);
     let differing: Vec<&Arc<str>> = after[Type::Endpoint.index()]
@@ -56,7 +68,10 @@ fn a_rule_touches_only_those_who_see_it() {
     ));
     assert_eq!(changed(&near_before, &near.class().catalog()), [Type::Route]);
     assert_eq!(changed(&far_before, &far.class().catalog()), []);
-    assert!(far.acknowledged(hub.snapshot().sequence), "what does not concern it needs no answer");
+    assert!(
+        far.acknowledged(hub.snapshot().sequence),
+        "what does not concern it needs no answer"
+    );
 }
 
 #[test]
@@ -69,7 +84,10 @@ fn alike_proxies_share_everything() {
     let (mine, theirs) = (a.class().catalog(), other.class().catalog());
     let name = "outbound|9080||reviews.default.svc.cluster.local";
     let of = |catalog: &Catalog| catalog[Type::Cluster.index()][name].clone();
-    assert!(Arc::ptr_eq(&of(&mine), &of(&theirs)), "other proxies share what is made from equal inputs");
+    assert!(
+        Arc::ptr_eq(&of(&mine), &of(&theirs)),
+        "other proxies share what is made from equal inputs"
+    );
 }
 
 #[test]
@@ -87,7 +105,9 @@ fn a_pods_new_labels_make_another_viewer() {
     let hub = hub();
     let proxy = connect(&hub, "sidecar~10.0.0.1~reviews-v1-0.default~x", "reviews");
     assert_eq!(proxy.class().viewer.canonical_revision, "v1");
-    hub.apply(changes(&SERVICES.replace("{app: reviews, version: v1,", "{app: reviews, version: v9,")));
+    hub.apply(changes(
+        &SERVICES.replace("{app: reviews, version: v1,", "{app: reviews, version: v9,"),
+    ));
     assert_eq!(proxy.class().viewer.canonical_revision, "v9");
 }
 
@@ -97,7 +117,10 @@ fn versions_do_not_depend_on_the_process() {
     let of = |hub: &Arc<Hub>| {
         let proxy = connect(hub, "sidecar~1~a.default~x", "a");
         let catalog = proxy.class().catalog();
-        catalog.iter().flat_map(|map| map.values().map(|r| (r.name.clone(), r.version))).collect::<Vec<_>>()
+        catalog
+            .iter()
+            .flat_map(|map| map.values().map(|r| (r.name.clone(), r.version)))
+            .collect::<Vec<_>>()
     };
     assert_eq!(of(&one), of(&two));
 }
@@ -108,7 +131,11 @@ fn the_moment_of_an_object_is_kept() {
     let key = ObjectKey::new("default", "reviews");
     let first = hub.moment(Kind::Service, &key).unwrap();
     hub.apply(changes(&SERVICES.replace("port: 6379", "port: 6380")));
-    assert_eq!(hub.moment(Kind::Service, &key), Some(first), "another object changed");
+    assert_eq!(
+        hub.moment(Kind::Service, &key),
+        Some(first),
+        "another object changed"
+    );
     let redis = ObjectKey::new("default", "redis");
     assert!(hub.moment(Kind::Service, &redis).unwrap().sequence > first.sequence);
 }

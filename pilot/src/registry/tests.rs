@@ -149,6 +149,17 @@ fn a_reader_keeps_its_registry() {
 }
 
 #[test]
+fn a_clone_can_be_updated() {
+    let mut mesh = Mesh::default();
+    mesh.apply(&format!("{SERVICE}---\n{POD}---\n{SLICE}"));
+    let mut clone = mesh.registry.clone();
+    assert_eq!(clone.update(mesh.store.world(), &[]), Touched::default());
+    let mut clone = mesh.registry.clone();
+    mesh.delete(Kind::Service, "ns", "reviews");
+    assert_eq!(clone.update(mesh.store.world(), &[]), all(true, true, true));
+}
+
+#[test]
 fn slices_without_pods() {
     let mut mesh = Mesh::default();
     mesh.apply(SERVICE);

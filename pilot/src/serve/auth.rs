@@ -13,9 +13,13 @@ pub enum AuthError {
     Nothing,
     #[error("certificate is for trust domain {found}, this mesh is {expected}")]
     Domain { found: String, expected: String },
-    #[error("node id or metadata says namespace {claimed:?}, the certificate proves {proven:?}: the proxy's pod and its certificate do not belong together")]
+    #[error(
+        "node id or metadata says namespace {claimed:?}, the certificate proves {proven:?}: the proxy's pod and its certificate do not belong together"
+    )]
     Namespace { claimed: String, proven: String },
-    #[error("node metadata says service account {claimed:?}, the certificate proves {proven:?}: the proxy's pod and its certificate do not belong together")]
+    #[error(
+        "node metadata says service account {claimed:?}, the certificate proves {proven:?}: the proxy's pod and its certificate do not belong together"
+    )]
     Account { claimed: String, proven: String },
 }
 
@@ -27,9 +31,10 @@ pub fn proven(uris: &[String], domain: &TrustDomain) -> Result<SpiffeId, AuthErr
     }
     Err(match ids.first() {
         None => AuthError::Nothing,
-        Some(other) => {
-            AuthError::Domain { found: other.trust_domain.to_string(), expected: domain.to_string() }
-        }
+        Some(other) => AuthError::Domain {
+            found: other.trust_domain.to_string(),
+            expected: domain.to_string(),
+        },
     })
 }
 
@@ -37,12 +42,18 @@ pub fn proven(uris: &[String], domain: &TrustDomain) -> Result<SpiffeId, AuthErr
 pub fn agree(id: &NodeId, metadata: &NodeMetadata, proven: &SpiffeId) -> Result<(), AuthError> {
     for claimed in [&id.namespace, &metadata.namespace] {
         if !claimed.is_empty() && *claimed != proven.namespace {
-            return Err(AuthError::Namespace { claimed: claimed.clone(), proven: proven.namespace.clone() });
+            return Err(AuthError::Namespace {
+                claimed: claimed.clone(),
+                proven: proven.namespace.clone(),
+            });
         }
     }
     let claimed = &metadata.service_account;
     if !claimed.is_empty() && *claimed != proven.service_account {
-        return Err(AuthError::Account { claimed: claimed.clone(), proven: proven.service_account.clone() });
+        return Err(AuthError::Account {
+            claimed: claimed.clone(),
+            proven: proven.service_account.clone(),
+        });
     }
     Ok(())
 }
@@ -60,7 +71,10 @@ mod tests {
     fn only_the_mesh_proves() {
         assert_eq!(check(&[]), Err(AuthError::Nothing));
         assert_eq!(check(&["https://a"]), Err(AuthError::Nothing));
-        assert!(matches!(check(&["spiffe://other/ns/a/sa/b"]), Err(AuthError::Domain { .. })));
+        assert!(matches!(
+            check(&["spiffe://other/ns/a/sa/b"]),
+            Err(AuthError::Domain { .. })
+        ));
         assert!(check(&["spiffe://cluster.local/ns/a/sa/b"]).is_ok());
     }
 
@@ -75,8 +89,17 @@ mod tests {
         };
         assert_eq!(agree(&id("a"), &metadata("a", "b"), &proven), Ok(()));
         assert_eq!(agree(&id("a"), &metadata("", ""), &proven), Ok(()));
-        assert!(matches!(agree(&id("x"), &metadata("a", "b"), &proven), Err(AuthError::Namespace { .. })));
-        assert!(matches!(agree(&id("a"), &metadata("x", "b"), &proven), Err(AuthError::Namespace { .. })));
-        assert!(matches!(agree(&id("a"), &metadata("a", "x"), &proven), Err(AuthError::Account { .. })));
+        assert!(matches!(
+            agree(&id("x"), &metadata("a", "b"), &proven),
+            Err(AuthError::Namespace { .. })
+        ));
+        assert!(matches!(
+            agree(&id("a"), &metadata("x", "b"), &proven),
+            Err(AuthError::Namespace { .. })
+        ));
+        assert!(matches!(
+            agree(&id("a"), &metadata("a", "x"), &proven),
+            Err(AuthError::Account { .. })
+        ));
     }
 }

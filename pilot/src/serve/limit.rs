@@ -27,7 +27,9 @@ pub struct Place(#[allow(dead_code, reason = "held, never read")] OwnedSemaphore
 /// Why a stream was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("this pilot has as many streams as it takes (--max-streams); connect again later, or to another one")]
+    #[error(
+        "this pilot has as many streams as it takes (--max-streams); connect again later, or to another one"
+    )]
     Full,
     #[error("too many proxies connect at once (--admission-rate); connect again later")]
     TooFast,
@@ -54,7 +56,11 @@ impl Limits {
 
     /// Waits for a turn.
     pub async fn admit(&self) -> Result<Place, Refused> {
-        let permit = self.places.clone().try_acquire_owned().map_err(|_| Refused::Full)?;
+        let permit = self
+            .places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Refused::Full)?;
         let wait = lock(&self.turns).take(self.start.elapsed())?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -76,7 +82,11 @@ struct Turns {
 impl Turns {
     fn new(per_second: u32) -> Self {
         let burst = per_second.max(1);
-        Self { interval: Duration::from_secs(1) / burst, burst, full_at: Duration::ZERO }
+        Self {
+            interval: Duration::from_secs(1) / burst,
+            burst,
+            full_at: Duration::ZERO,
+        }
     }
 
     /// How long to wait for the next turn, which is taken by this.
@@ -107,7 +117,11 @@ mod tests {
         assert_eq!((take(), take()), (Ok(100), Ok(200)));
         let refused = (0..1000).find_map(|_| take().err());
         assert_eq!(refused, Some(Refused::TooFast));
-        assert_eq!(turns.take(now + Duration::from_secs(60)), Ok(Duration::ZERO), "later there is room again");
+        assert_eq!(
+            turns.take(now + Duration::from_secs(60)),
+            Ok(Duration::ZERO),
+            "later there is room again"
+        );
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use std::{
 
 use mesh_proto::{
     node::{NodeId, NodeMetadata},
-    xds::server::Event,
     xds::Type,
+    xds::server::Event,
 };
 use tokio::sync::Notify;
 
@@ -58,7 +58,12 @@ impl Proxy {
         let (catalog, sequence) = hub.catalog(&class);
         let mut session = Session::new(number, sotw);
         session.retarget(&catalog, sequence);
-        let state = State { session, class, pending: None, offered: catalog };
+        let state = State {
+            session,
+            class,
+            pending: None,
+            offered: catalog,
+        };
         Self {
             number,
             id,

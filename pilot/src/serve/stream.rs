@@ -133,18 +133,33 @@ async fn serve<V: Variant>(
     let first = timeout(FIRST_REQUEST, requests.next())
         .await
         .map_err(|_| Status::deadline_exceeded("no request came; the first one must name the node"))?;
-    let Some(first) = first.transpose()? else { return Ok(()) };
+    let Some(first) = first.transpose()? else {
+        return Ok(());
+    };
     let proxy = Arc::new(introduce::<V>(hub, &guest, &first)?);
     let name = proxy.name();
     hub.connect(proxy.clone());
-    let connected = Connected { hub: hub.clone(), number: proxy.number };
-    tracing::info!(proxy = name, number = proxy.number, sotw = V::SOTW, "proxy connected");
+    let connected = Connected {
+        hub: hub.clone(),
+        number: proxy.number,
+    };
+    tracing::info!(
+        proxy = name,
+        number = proxy.number,
+        sotw = V::SOTW,
+        "proxy connected"
+    );
     let result = exchange::<V>(hub, &proxy, first, requests, sender, drain).await;
     drop(connected);
     match &result {
         Ok(()) => tracing::info!(proxy = name, number = proxy.number, "proxy disconnected"),
         Err(status) => {
-            tracing::info!(proxy = name, number = proxy.number, reason = status.message(), "proxy disconnected");
+            tracing::info!(
+                proxy = name,
+                number = proxy.number,
+                reason = status.message(),
+                "proxy disconnected"
+            );
         }
     }
     drop(guest.place);
@@ -165,9 +180,10 @@ impl Drop for Connected {
 
 fn introduce<V: Variant>(hub: &Hub, guest: &Guest, first: &V::Request) -> Result<Proxy, Status> {
     let node = V::node(first).ok_or_else(|| Status::invalid_argument("the first request has no node"))?;
-    let id: NodeId = node.id.parse().map_err(|error: mesh_proto::node::NodeIdError| {
-        Status::invalid_argument(error.to_string())
-    })?;
+    let id: NodeId = node
+        .id
+        .parse()
+        .map_err(|error: mesh_proto::node::NodeIdError| Status::invalid_argument(error.to_string()))?;
     let mut metadata = NodeMetadata::from_node(node);
     if let Some(proven) = &guest.proven {
         auth::agree(&id, &metadata, proven).map_err(|error| {
@@ -177,7 +193,14 @@ fn introduce<V: Variant>(hub: &Hub, guest: &Guest, first: &V::Request) -> Result
         })?;
         metadata.service_account.clone_from(&proven.service_account);
     }
-    Ok(Proxy::new(hub, hub.stream_number(), V::SOTW, id, metadata, guest.address))
+    Ok(Proxy::new(
+        hub,
+        hub.stream_number(),
+        V::SOTW,
+        id,
+        metadata,
+        guest.address,
+    ))
 }
 
 async fn exchange<V: Variant>(
@@ -216,7 +239,11 @@ async fn exchange<V: Variant>(
 fn take(hub: &Hub, proxy: &Proxy, request: Request) {
     let name = proxy.name();
     match proxy.request(&request, SystemTime::now()) {
-        None => tracing::debug!(proxy = name, kind = request.type_url(), "a type that is not served here"),
+        None => tracing::debug!(
+            proxy = name,
+            kind = request.type_url(),
+            "a type that is not served here"
+        ),
         Some((kind, Event::Rejected(rejection))) => {
             hub.metrics.rejected(kind).inc();
             let resources: Vec<&str> = rejection.resources.iter().map(|(name, _)| &**name).collect();

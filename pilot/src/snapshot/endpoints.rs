@@ -18,7 +18,9 @@ pub struct Endpoints {
 
 impl Endpoints {
     pub fn new(registry: &Registry) -> Self {
-        Self { registry: registry.clone() }
+        Self {
+            registry: registry.clone(),
+        }
     }
 
     /// Those of one port, in any state of health.
@@ -82,11 +84,18 @@ impl Traits {
     }
 
     pub fn of(&self, service: &ServiceKey, port: u16) -> PortTraits {
-        self.services.get(service).and_then(|own| own.ports.get(&port)).cloned().unwrap_or_default()
+        self.services
+            .get(service)
+            .and_then(|own| own.ports.get(&port))
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub fn headless(&self, service: &ServiceKey) -> impl Iterator<Item = IpAddr> {
-        self.services.get(service).into_iter().flat_map(|own| own.addresses.iter().copied())
+        self.services
+            .get(service)
+            .into_iter()
+            .flat_map(|own| own.addresses.iter().copied())
     }
 }
 
@@ -96,17 +105,21 @@ fn traits(registry: &Registry, service: &Service) -> ServiceTraits {
     for port in &service.ports {
         let all = registry.endpoints(&key, port.number);
         let mut traits = PortTraits {
-            identities: all.iter().filter_map(|endpoint| endpoint.identity.clone()).collect(),
+            identities: all
+                .iter()
+                .filter_map(|endpoint| endpoint.identity.clone())
+                .collect(),
             mesh_tls: !all.is_empty() && all.iter().all(|endpoint| endpoint.mesh_tls),
         };
         if all.iter().any(|endpoint| endpoint.identity.is_none()) {
             traits.identities.clear();
         }
         if service.is_headless() {
-            own.addresses.extend(all.iter().filter_map(|endpoint| match endpoint.address {
-                Address::Ip(ip) => Some(ip),
-                Address::Name(_) | Address::Pipe(_) => None,
-            }));
+            own.addresses
+                .extend(all.iter().filter_map(|endpoint| match endpoint.address {
+                    Address::Ip(ip) => Some(ip),
+                    Address::Name(_) | Address::Pipe(_) => None,
+                }));
         }
         own.ports.insert(port.number, traits);
     }

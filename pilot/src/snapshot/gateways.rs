@@ -33,7 +33,11 @@ impl Credentials {
     pub fn new(world: &World) -> Self {
         let mut index = Self::default();
         for (key, credential) in world.credentials.iter() {
-            index.by_namespace.entry(key.namespace.clone()).or_default().push(credential.clone());
+            index
+                .by_namespace
+                .entry(key.namespace.clone())
+                .or_default()
+                .push(credential.clone());
         }
         index
     }

@@ -13,7 +13,11 @@ impl Policies {
     pub fn new(world: &World) -> Self {
         let mut index = Self::default();
         for policy in world.destination_policies.values() {
-            index.by_namespace.entry(policy.origin.namespace.clone()).or_default().push(policy.clone());
+            index
+                .by_namespace
+                .entry(policy.origin.namespace.clone())
+                .or_default()
+                .push(policy.clone());
         }
         for policies in index.by_namespace.values_mut() {
             policies.sort_by(|a, b| a.origin.precedence().cmp(&b.origin.precedence()));

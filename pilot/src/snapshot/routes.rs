@@ -14,7 +14,11 @@ impl Routes {
         let mut index = Self::default();
         for route in world.virtual_services.values() {
             for gateway in &route.gateways {
-                index.by_gateway.entry(gateway.clone()).or_default().push(route.clone());
+                index
+                    .by_gateway
+                    .entry(gateway.clone())
+                    .or_default()
+                    .push(route.clone());
             }
         }
         for routes in index.by_gateway.values_mut() {

@@ -16,7 +16,10 @@ impl PeerSecurity {
     pub fn new(world: &World) -> Self {
         let mut index = Self::default();
         for policy in world.peer_authentications.values() {
-            let own = index.by_namespace.entry(policy.origin.namespace.clone()).or_default();
+            let own = index
+                .by_namespace
+                .entry(policy.origin.namespace.clone())
+                .or_default();
             own.push(PeerAuthentication::clone(policy));
         }
         index
@@ -39,7 +42,11 @@ impl Authorization {
     pub fn new(world: &World) -> Self {
         let mut index = Self::default();
         for policy in world.authorization_policies.values() {
-            index.by_namespace.entry(policy.origin.namespace.clone()).or_default().push(policy.clone());
+            index
+                .by_namespace
+                .entry(policy.origin.namespace.clone())
+                .or_default()
+                .push(policy.clone());
         }
         index
     }
@@ -48,6 +55,9 @@ impl Authorization {
     pub fn of(&self, root: &str, namespace: &str, labels: &Labels) -> Vec<Arc<AuthorizationPolicy>> {
         let of = |namespace: &str| self.by_namespace.get(namespace).into_iter().flatten();
         let mesh = of(root).filter(|_| namespace != root);
-        mesh.chain(of(namespace)).filter(|policy| policy.applies_to(root, namespace, labels)).cloned().collect()
+        mesh.chain(of(namespace))
+            .filter(|policy| policy.applies_to(root, namespace, labels))
+            .cloned()
+            .collect()
     }
 }

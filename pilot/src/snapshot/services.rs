@@ -18,8 +18,16 @@ impl Services {
     pub fn new(registry: &Registry) -> Self {
         let mut index = Self::default();
         for service in registry.services() {
-            index.by_host.entry(service.host.clone()).or_default().push(service.clone());
-            index.by_namespace.entry(service.namespace.clone()).or_default().push(service.clone());
+            index
+                .by_host
+                .entry(service.host.clone())
+                .or_default()
+                .push(service.clone());
+            index
+                .by_namespace
+                .entry(service.namespace.clone())
+                .or_default()
+                .push(service.clone());
         }
         for services in index.by_host.values_mut().chain(index.by_namespace.values_mut()) {
             services.sort_by(|a, b| a.origin.precedence().cmp(&b.origin.precedence()));
@@ -29,7 +37,9 @@ impl Services {
 
     /// All services that have this name, one or more.
     pub fn hosts(&self) -> impl Iterator<Item = (&Host, &[Arc<Service>])> {
-        self.by_host.iter().map(|(host, services)| (host, services.as_slice()))
+        self.by_host
+            .iter()
+            .map(|(host, services)| (host, services.as_slice()))
     }
 
     pub fn named(&self, host: &Host) -> &[Arc<Service>] {

@@ -13,7 +13,11 @@ impl Telemetries {
     pub fn new(world: &World) -> Self {
         let mut index = Self::default();
         for telemetry in world.telemetries.values() {
-            index.by_namespace.entry(telemetry.origin.namespace.clone()).or_default().push(telemetry.clone());
+            index
+                .by_namespace
+                .entry(telemetry.origin.namespace.clone())
+                .or_default()
+                .push(telemetry.clone());
         }
         for telemetries in index.by_namespace.values_mut() {
             telemetries.sort_by(|a, b| a.origin.precedence().cmp(&b.origin.precedence()));
@@ -22,11 +26,22 @@ impl Telemetries {
     }
 
     /// The objects that speak about a workload, the nearest first: its own, its namespace's, the mesh's.
-    pub fn of<'a>(&'a self, root: &'a str, namespace: &'a str, labels: &'a Labels) -> Vec<&'a Arc<Telemetry>> {
+    pub fn of<'a>(
+        &'a self,
+        root: &'a str,
+        namespace: &'a str,
+        labels: &'a Labels,
+    ) -> Vec<&'a Arc<Telemetry>> {
         let of = |namespace: &str| self.by_namespace.get(namespace).into_iter().flatten();
-        let own = of(namespace).find(|t| t.selector.as_ref().is_some_and(|selector| selector.matches(labels)));
+        let own = of(namespace).find(|t| {
+            t.selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(labels))
+        });
         let general = of(namespace).find(|t| t.selector.is_none());
-        let mesh = of(root).find(|t| t.selector.is_none()).filter(|_| namespace != root);
+        let mesh = of(root)
+            .find(|t| t.selector.is_none())
+            .filter(|_| namespace != root);
         own.into_iter().chain(general).chain(mesh).collect()
     }
 }

@@ -9,7 +9,9 @@ pub struct Workloads {
 
 impl Workloads {
     pub fn new(world: &World) -> Self {
-        Self { all: world.workloads.clone() }
+        Self {
+            all: world.workloads.clone(),
+        }
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Workload> {

@@ -26,7 +26,11 @@ impl View<'_> {
             normalization: self.mesh().path_normalization.normalization,
             logs: self.logs(side),
             tracing: self.tracing(side),
-            authorization: if side == Side::Outbound { Vec::new() } else { self.authorization() },
+            authorization: if side == Side::Outbound {
+                Vec::new()
+            } else {
+                self.authorization()
+            },
         }
     }
 
@@ -43,7 +47,10 @@ impl View<'_> {
         let mut logs = Logs {
             streams: self
                 .telemetry_cluster()
-                .map(|cluster| Stream { cluster, log_name: LOG_NAME.to_owned() })
+                .map(|cluster| Stream {
+                    cluster,
+                    log_name: LOG_NAME.to_owned(),
+                })
                 .into_iter()
                 .collect(),
             files: Vec::new(),
@@ -54,7 +61,10 @@ impl View<'_> {
                 AccessLogEncoding::Text => Format::Text(own),
                 AccessLogEncoding::Json => Format::Json(own),
             };
-            logs.files.push(FileLog { path: mesh.access_log_file.clone(), format });
+            logs.files.push(FileLog {
+                path: mesh.access_log_file.clone(),
+                format,
+            });
         }
         for name in &mesh.default_providers.access_logging {
             self.add_log(name, &mut logs);
@@ -67,11 +77,16 @@ impl View<'_> {
     }
 
     fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
-        self.mesh().extension_providers.iter().find(|provider| provider.name == name)
+        self.mesh()
+            .extension_providers
+            .iter()
+            .find(|provider| provider.name == name)
     }
 
     fn add_log(&self, name: &str, logs: &mut Logs) {
-        let Some(provider) = self.provider(name) else { return };
+        let Some(provider) = self.provider(name) else {
+            return;
+        };
         if let Some(file) = &provider.envoy_file_access_log {
             let format = match &file.log_format {
                 None => Format::Text(None),
@@ -80,15 +95,24 @@ impl View<'_> {
                     None => Format::Text(format.text.clone()),
                 },
             };
-            let log = FileLog { path: file.path.clone(), format };
+            let log = FileLog {
+                path: file.path.clone(),
+                format,
+            };
             if !logs.files.contains(&log) {
                 logs.files.push(log);
             }
         }
         if let Some(remote) = &provider.envoy_http_als {
-            let log_name =
-                if remote.log_name.is_empty() { LOG_NAME.to_owned() } else { remote.log_name.clone() };
-            let stream = Stream { cluster: cluster_of(&remote.service, remote.port), log_name };
+            let log_name = if remote.log_name.is_empty() {
+                LOG_NAME.to_owned()
+            } else {
+                remote.log_name.clone()
+            };
+            let stream = Stream {
+                cluster: cluster_of(&remote.service, remote.port),
+                log_name,
+            };
             if !logs.streams.contains(&stream) {
                 logs.streams.push(stream);
             }
@@ -104,7 +128,9 @@ impl View<'_> {
         let mut sampling = mesh.default_config.tracing.sampling;
         let mut disabled = false;
         let of = |names: &[String]| {
-            let provider = names.iter().find_map(|name| self.provider(name)?.opentelemetry.as_ref());
+            let provider = names
+                .iter()
+                .find_map(|name| self.provider(name)?.opentelemetry.as_ref());
             provider.map(|remote| cluster_of(&remote.service, remote.port))
         };
         cluster = of(&mesh.default_providers.tracing).or(cluster);
@@ -123,8 +149,14 @@ impl View<'_> {
             sampling,
             max_path_tag_length: mesh.default_config.tracing.max_path_tag_length,
             tags: vec![
-                ("istio.canonical_service".to_owned(), viewer.canonical_name.clone()),
-                ("istio.canonical_revision".to_owned(), viewer.canonical_revision.clone()),
+                (
+                    "istio.canonical_service".to_owned(),
+                    viewer.canonical_name.clone(),
+                ),
+                (
+                    "istio.canonical_revision".to_owned(),
+                    viewer.canonical_revision.clone(),
+                ),
                 ("istio.namespace".to_owned(), viewer.namespace.clone()),
             ],
         })
@@ -134,8 +166,14 @@ impl View<'_> {
     fn rules<T: Clone>(&self, of: impl Fn(&crate::model::Telemetry) -> &Vec<T>) -> Vec<T> {
         let viewer = self.viewer;
         let nearest_first =
-            self.snapshot.telemetries.of(&self.mesh().root_namespace, &viewer.namespace, &viewer.labels);
-        nearest_first.into_iter().rev().flat_map(|telemetry| of(telemetry).clone()).collect()
+            self.snapshot
+                .telemetries
+                .of(&self.mesh().root_namespace, &viewer.namespace, &viewer.labels);
+        nearest_first
+            .into_iter()
+            .rev()
+            .flat_map(|telemetry| of(telemetry).clone())
+            .collect()
     }
 }
 

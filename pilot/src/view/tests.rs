@@ -6,14 +6,19 @@ use crate::testing::{SERVICES, gateway, sidecar, snapshot};
 #[test]
 fn a_proxys_pod_knows_better_than_the_proxy() {
     let snapshot = snapshot(SERVICES);
-    let id: NodeId = "sidecar~10.0.0.1~reviews-v1-0.default~default.svc.cluster.local".parse().unwrap();
+    let id: NodeId = "sidecar~10.0.0.1~reviews-v1-0.default~default.svc.cluster.local"
+        .parse()
+        .unwrap();
     let claims = NodeMetadata {
         labels: [("app".to_owned(), "admin".to_owned())].into(),
         ..NodeMetadata::default()
     };
     let viewer = Viewer::new(&id, &claims, snapshot.workloads.get("default", "reviews-v1-0"));
     assert_eq!(viewer.labels.get("app").map(String::as_str), Some("reviews"));
-    assert_eq!((viewer.canonical_name.as_str(), viewer.canonical_revision.as_str()), ("reviews", "v1"));
+    assert_eq!(
+        (viewer.canonical_name.as_str(), viewer.canonical_revision.as_str()),
+        ("reviews", "v1")
+    );
 }
 
 #[test]
@@ -24,7 +29,12 @@ fn the_narrowest_route_counts() {
              spec: {{hosts: ['{host}'], http: [{{route: [{{destination: {{host: reviews}}}}]}}]}}\n"
         )
     };
-    let objects = [SERVICES, &route("a-wide", "*.default.svc.cluster.local"), &route("narrow", "reviews")].concat();
+    let objects = [
+        SERVICES,
+        &route("a-wide", "*.default.svc.cluster.local"),
+        &route("narrow", "reviews"),
+    ]
+    .concat();
     let snapshot = snapshot(&objects);
     let viewer = sidecar("productpage");
     let view = View::new(&viewer, &snapshot);
@@ -47,7 +57,10 @@ fn the_nearest_policy_counts() {
     };
     let check = |rules: &[String], expect: Option<&str>| {
         let snapshot = snapshot(&[SERVICES, &rules.concat()].concat());
-        let viewer = Viewer { namespace: "shop".into(), ..sidecar("productpage") };
+        let viewer = Viewer {
+            namespace: "shop".into(),
+            ..sidecar("productpage")
+        };
         let view = View::new(&viewer, &snapshot);
         let host = Host::of_service("reviews", "default", names::CLUSTER_DOMAIN);
         let policy = view.policy(view.service(&host).unwrap());
@@ -55,11 +68,21 @@ fn the_nearest_policy_counts() {
     };
     check(&[], None);
     check(&[rule("istio-system", "root", "")], Some("root"));
-    check(&[rule("istio-system", "root", ""), rule("default", "server", "")], Some("server"));
-    check(&[rule("default", "server", ""), rule("shop", "client", "")], Some("client"));
+    check(
+        &[rule("istio-system", "root", ""), rule("default", "server", "")],
+        Some("server"),
+    );
+    check(
+        &[rule("default", "server", ""), rule("shop", "client", "")],
+        Some("client"),
+    );
     check(&[rule("default", "server", ", exportTo: ['.']")], None);
     check(&[rule("other", "stranger", "")], None);
-    let selecting = rule("shop", "mine", ", workloadSelector: {matchLabels: {app: productpage}}");
+    let selecting = rule(
+        "shop",
+        "mine",
+        ", workloadSelector: {matchLabels: {app: productpage}}",
+    );
     check(&[rule("shop", "client", ""), selecting], Some("mine"));
 }
 

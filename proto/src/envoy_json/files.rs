@@ -41,7 +41,10 @@ impl Types {
 
     /// Adds more types.
     pub fn add<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> Result<(), TypesError> {
-        let missing: Vec<&str> = names.into_iter().filter(|name| self.message(name).is_none()).collect();
+        let missing: Vec<&str> = names
+            .into_iter()
+            .filter(|name| self.message(name).is_none())
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -53,7 +56,9 @@ impl Types {
         let mut wanted: Vec<&'static str> = missing.iter().filter_map(|name| index.file_of(name)).collect();
         let mut files = Vec::new();
         while let Some(name) = wanted.pop() {
-            let Some(file) = index.files.get(name).filter(|_| self.loaded.insert(name)) else { continue };
+            let Some(file) = index.files.get(name).filter(|_| self.loaded.insert(name)) else {
+                continue;
+            };
             wanted.extend(&file.imports);
             let mut proto = FileDescriptorProto::decode(file.bytes)?;
             proto.source_code_info = None;
@@ -83,7 +88,10 @@ struct File {
 
 impl Index {
     fn read() -> Result<Self, prost::DecodeError> {
-        let mut index = Self { files: HashMap::new(), messages: HashMap::new() };
+        let mut index = Self {
+            files: HashMap::new(),
+            messages: HashMap::new(),
+        };
         fields(SET, |number, bytes| {
             if number == 1 {
                 index.file(bytes)?;
@@ -96,7 +104,10 @@ impl Index {
     /// FileDescriptorProto: name = 1, package = 2, dependency = 3, message_type = 4 (DescriptorProto: name = 1).
     fn file(&mut self, bytes: &'static [u8]) -> Result<(), prost::DecodeError> {
         let (mut name, mut package) = ("", "");
-        let mut file = File { bytes, ..File::default() };
+        let mut file = File {
+            bytes,
+            ..File::default()
+        };
         let mut messages = Vec::new();
         fields(bytes, |number, value| {
             match number {

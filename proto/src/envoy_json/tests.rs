@@ -30,7 +30,12 @@ fn yaml_round_trip_with_any() {
     let json = to_value(&bootstrap).unwrap();
     let hcm = &json["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
     assert_eq!(hcm["stream_idle_timeout"], json!("0.250s"));
-    assert!(hcm["http_filters"][0]["typed_config"]["@type"].as_str().unwrap().ends_with(".Router"));
+    assert!(
+        hcm["http_filters"][0]["typed_config"]["@type"]
+            .as_str()
+            .unwrap()
+            .ends_with(".Router")
+    );
     assert_eq!(from_value::<Bootstrap>(&json).unwrap(), bootstrap);
 }
 
@@ -48,25 +53,45 @@ fn errors_name_the_field() {
 
     let any = r#"{static_resources: {listeners: [{filter_chains: [{filters: [{name: x, typed_config: {"@type": "type.googleapis.com/envoy.X"}}]}]}]}}"#;
     let error = refused(any);
-    assert_eq!(error.path, "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.@type");
+    assert_eq!(
+        error.path,
+        "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.@type"
+    );
     assert!(error.why.contains("envoy.X is not a type"), "{error}");
 
     let inner = r#"{static_resources: {listeners: [{filter_chains: [{filters: [{name: x, typed_config: {"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", clustr: c}}]}]}]}}"#;
-    assert!(refused(inner).path.ends_with("filters[0].typed_config.clustr"), "{}", refused(inner));
+    assert!(
+        refused(inner).path.ends_with("filters[0].typed_config.clustr"),
+        "{}",
+        refused(inner)
+    );
 
-    assert!(refused("node: {id: [}").why.contains("line"), "{}", refused("node: {id: [}"));
+    assert!(
+        refused("node: {id: [}").why.contains("line"),
+        "{}",
+        refused("node: {id: [}")
+    );
 }
 
 #[test]
 fn an_unknown_any_is_told_of() {
-    let unknown = Any { type_url: "type.googleapis.com/a.B".into(), value: vec![1, 2, 3] };
-    assert_eq!(any_to_value(&unknown).unwrap(), json!({"@type": "type.googleapis.com/a.B", "bytes": 3}));
+    let unknown = Any {
+        type_url: "type.googleapis.com/a.B".into(),
+        value: vec![1, 2, 3],
+    };
+    assert_eq!(
+        any_to_value(&unknown).unwrap(),
+        json!({"@type": "type.googleapis.com/a.B", "bytes": 3})
+    );
     let config = RouteConfiguration {
         typed_per_filter_config: [("x".to_owned(), unknown)].into(),
         ..RouteConfiguration::default()
     };
     let json = to_value(&config).unwrap();
-    assert_eq!(json["typed_per_filter_config"]["x"]["value"]["type_url"], json!("type.googleapis.com/a.B"));
+    assert_eq!(
+        json["typed_per_filter_config"]["x"]["value"]["type_url"],
+        json!("type.googleapis.com/a.B")
+    );
 }
 
 #[test]

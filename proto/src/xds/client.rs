@@ -80,7 +80,11 @@ impl Client {
                 ..Subscription::default()
             })
             .collect();
-        Self { types, connected: false, node: None }
+        Self {
+            types,
+            connected: false,
+            node: None,
+        }
     }
 
     /// A new stream is open. The first requests: everything wanted, with the versions already held.
@@ -133,7 +137,9 @@ impl Client {
 
     /// What is wanted by name.
     pub fn names(&self, type_url: &str) -> impl Iterator<Item = &str> {
-        self.find(type_url).into_iter().flat_map(|s| s.names.iter().map(String::as_str))
+        self.find(type_url)
+            .into_iter()
+            .flat_map(|s| s.names.iter().map(String::as_str))
     }
 
     /// The version of an accepted resource.
@@ -144,14 +150,21 @@ impl Client {
     /// A response has arrived.
     pub fn receive(&self, response: DeltaDiscoveryResponse) -> Result<Update, Refused> {
         let refuse = |reason: String| {
-            let status = Status { code: INVALID_ARGUMENT, message: reason.clone(), details: Vec::new() };
+            let status = Status {
+                code: INVALID_ARGUMENT,
+                message: reason.clone(),
+                details: Vec::new(),
+            };
             let request = DeltaDiscoveryRequest {
                 type_url: response.type_url.clone(),
                 response_nonce: response.nonce.clone(),
                 error_detail: Some(status),
                 ..DeltaDiscoveryRequest::default()
             };
-            Refused { reason, request: Box::new(request) }
+            Refused {
+                reason,
+                request: Box::new(request),
+            }
         };
         let Some(subscription) = self.find(&response.type_url) else {
             return Err(refuse(format!("{} was never asked for", response.type_url)));
@@ -174,10 +187,17 @@ impl Client {
             // An unsubscribe may cross a response on the wire: what nobody wants any more is not applied.
             if subscription.wants(&resource.name) {
                 let (name, version) = (resource.name.clone(), resource.version.clone());
-                changed.push(Resource { name, version, body: body.clone() });
+                changed.push(Resource {
+                    name,
+                    version,
+                    body: body.clone(),
+                });
             }
         }
-        let removed = response.removed_resources.iter().filter(|name| !seen.contains(name.as_str()));
+        let removed = response
+            .removed_resources
+            .iter()
+            .filter(|name| !seen.contains(name.as_str()));
         Ok(Update {
             removed: removed.filter(|name| subscription.wants(name)).cloned().collect(),
             changed,
@@ -202,11 +222,15 @@ impl Client {
     }
 
     fn record(&mut self, update: &Update, accepted: impl Fn(&str) -> bool) {
-        let Some(subscription) = self.types.iter_mut().find(|s| s.type_url == update.type_url) else { return };
+        let Some(subscription) = self.types.iter_mut().find(|s| s.type_url == update.type_url) else {
+            return;
+        };
         for resource in &update.changed {
             // It may have been unsubscribed while the update was being applied.
             if accepted(&resource.name) && subscription.wants(&resource.name) {
-                subscription.held.insert(resource.name.clone(), resource.version.clone());
+                subscription
+                    .held
+                    .insert(resource.name.clone(), resource.version.clone());
             }
         }
         for name in &update.removed {
@@ -273,14 +297,21 @@ impl Subscription {
 }
 
 fn stamp(node: &mut Option<Node>, request: DeltaDiscoveryRequest) -> DeltaDiscoveryRequest {
-    DeltaDiscoveryRequest { node: node.take(), ..request }
+    DeltaDiscoveryRequest {
+        node: node.take(),
+        ..request
+    }
 }
 
 fn answer(update: &Update, error: Option<String>) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
         type_url: update.type_url.clone(),
         response_nonce: update.nonce.clone(),
-        error_detail: error.map(|message| Status { code: INVALID_ARGUMENT, message, details: Vec::new() }),
+        error_detail: error.map(|message| Status {
+            code: INVALID_ARGUMENT,
+            message,
+            details: Vec::new(),
+        }),
         ..DeltaDiscoveryRequest::default()
     }
 }

@@ -11,6 +11,7 @@
 //! It is bounded by the wanted names (at most [`MAX_NAMES`]) and the resources visible to the client.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -68,16 +69,28 @@ pub enum Standing {
 /// What the client was last told of one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
+    Never,
     Has(Version),
     Absent,
     /// It has something that is not known here: a claim in a foreign form, or a name that must be told again.
     Unknown,
 }
 
+/// One name that is wanted, or that the client was told of.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// It is wanted by name.
+    named: bool,
     told: Told,
     standing: Standing,
+}
+
+impl Entry {
+    const NAMED: Self = Self {
+        named: true,
+        told: Told::Never,
+        standing: Standing::Sent,
+    };
 }
 
 #[derive(Debug)]
@@ -99,8 +112,9 @@ pub struct Subscription {
     wildcard: bool,
     /// A wildcard's first request is answered even when there is nothing, so that the client need not wait.
     answer_due: bool,
-    names: BTreeSet<Arc<str>>,
     entries: BTreeMap<Arc<str>, Entry>,
+    /// How many entries are wanted by name.
+    named: usize,
     in_flight: Option<InFlight>,
     rejection: Option<Rejection>,
 }
@@ -115,8 +129,8 @@ impl Subscription {
             sotw: false,
             wildcard: false,
             answer_due: false,
-            names: BTreeSet::new(),
             entries: BTreeMap::new(),
+            named: 0,
             in_flight: None,
             rejection: None,
         }
@@ -141,8 +155,11 @@ impl Subscription {
     }
 
     /// The names wanted beside a wildcard.
-    pub fn names(&self) -> &BTreeSet<Arc<str>> {
-        &self.names
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.named)
+            .map(|(name, _)| name)
     }
 
     /// The last refusal, as long as one of its resources stands refused.
@@ -154,8 +171,15 @@ impl Subscription {
     pub fn versions(&self) -> impl Iterator<Item = (&Arc<str>, Version, Standing)> {
         self.entries.iter().filter_map(|(name, entry)| match entry.told {
             Told::Has(version) => Some((name, version, entry.standing)),
-            Told::Absent | Told::Unknown => None,
+            Told::Never | Told::Absent | Told::Unknown => None,
         })
+    }
+
+    /// Whether the client was sent this name, in whatever version.
+    pub fn knows(&self, name: &str) -> bool {
+        self.entries
+            .get(name)
+            .is_some_and(|entry| matches!(entry.told, Told::Has(_)))
     }
 
     /// Whether the client accepted this name in this version.
@@ -168,7 +192,11 @@ impl Subscription {
     /// them anew.
     pub fn repeat<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
-            if let Some(entry) = self.entries.get_mut(name) {
+            if let Some(entry) = self
+                .entries
+                .get_mut(name)
+                .filter(|entry| entry.told != Told::Never)
+            {
                 entry.told = Told::Unknown;
             }
         }
@@ -180,10 +208,21 @@ impl Subscription {
             return false;
         }
         let (send, removed) = self.due(resources);
-        let told = |name: &Arc<str>| self.entries.contains_key(name);
-        self.answer_due
-            || !send.is_empty()
-            || if self.sotw { self.kind.allows_wildcard() && removed.iter().any(told) } else { !removed.is_empty() }
+        let gone = if self.sotw {
+            self.kind.allows_wildcard() && self.were_told(&removed)
+        } else {
+            !removed.is_empty()
+        };
+        self.answer_due || !send.is_empty() || gone
+    }
+
+    /// Whether the client has any of these.
+    fn were_told(&self, names: &[Arc<str>]) -> bool {
+        names.iter().any(|name| {
+            self.entries
+                .get(name)
+                .is_some_and(|entry| entry.told != Told::Never)
+        })
     }
 
     // ---- delta ----
@@ -193,7 +232,12 @@ impl Subscription {
         if first {
             for (name, version) in &request.initial_resource_versions {
                 let told = Version::parse(version).map_or(Told::Unknown, Told::Has);
-                self.entries.insert(name.as_str().into(), Entry { told, standing: Standing::Accepted });
+                let entry = Entry {
+                    named: false,
+                    told,
+                    standing: Standing::Accepted,
+                };
+                self.entries.insert(name.as_str().into(), entry);
             }
             if self.kind.allows_wildcard() && request.resource_names_subscribe.is_empty() {
                 self.start_wildcard();
@@ -207,8 +251,7 @@ impl Subscription {
             self.remove(name);
         }
         if first && !self.wildcard {
-            let names = &self.names;
-            self.entries.retain(|name, _| names.contains(name));
+            self.forget_unnamed();
         }
         if full {
             return Event::TooManyNames;
@@ -235,28 +278,41 @@ impl Subscription {
             }
             return true;
         }
-        if self.names.len() >= MAX_NAMES && !self.names.contains(name) {
+        let known = self.entries.get(name).copied();
+        if self.named >= MAX_NAMES && !known.is_some_and(|entry| entry.named) {
             return false;
         }
-        if !first {
-            self.entries.remove(name);
-        }
-        self.names.insert(name.into());
+        let entry = match known {
+            // What the client says it has at first need not be sent.
+            Some(entry) if first => Entry { named: true, ..entry },
+            _ => Entry::NAMED,
+        };
+        self.named += usize::from(!known.is_some_and(|entry| entry.named));
+        self.entries.insert(name.into(), entry);
         true
     }
 
     fn remove(&mut self, name: &str) {
         if name == WILDCARD {
             self.wildcard = false;
-            let names = &self.names;
-            self.entries.retain(|name, _| names.contains(name));
-        } else if self.names.remove(name) && self.wildcard {
-            // It may still be part of everything: the client waits to be told which.
-            let entry = Entry { told: Told::Unknown, standing: Standing::Sent };
-            self.entries.insert(name.into(), entry);
-        } else if !self.wildcard {
-            self.entries.remove(name);
+            self.forget_unnamed();
+        } else if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.named) {
+            self.named -= 1;
+            if self.wildcard {
+                // It may still be part of everything: the client waits to be told which.
+                *entry = Entry {
+                    named: false,
+                    told: Told::Unknown,
+                    standing: Standing::Sent,
+                };
+            } else {
+                self.entries.remove(name);
+            }
         }
+    }
+
+    fn forget_unnamed(&mut self) {
+        self.entries.retain(|_, entry| entry.named);
     }
 
     /// What to send now, if anything. `version` is the whole configuration's, for the reader's eye only.
@@ -291,31 +347,33 @@ impl Subscription {
         })
     }
 
-    /// What the client lacks, and what it must forget.
+    /// What the client lacks, and what it must forget. One walk over both maps, which are in the same order; names are
+    /// mostly the very same text, so they are seldom compared.
     fn due(&self, resources: &Resources) -> (Vec<Arc<Encoded>>, Vec<Arc<str>>) {
-        let differs = |resource: &Encoded| {
-            self.entries.get(&resource.name).is_none_or(|entry| entry.told != Told::Has(resource.version))
-        };
         let mut send: Vec<Arc<Encoded>> = Vec::new();
         let mut removed: Vec<Arc<str>> = Vec::new();
-        if self.wildcard {
-            send.extend(resources.values().filter(|resource| differs(resource)).cloned());
-        } else {
-            let wanted = self.names.iter().filter_map(|name| resources.get(name));
-            send.extend(wanted.filter(|resource| differs(resource)).cloned());
-        }
-        for (name, entry) in &self.entries {
-            if entry.told != Told::Absent && !resources.contains_key(name) {
-                removed.push(name.clone());
+        let (mut entries, mut resources) = (self.entries.iter().peekable(), resources.iter().peekable());
+        loop {
+            let order = match (entries.peek(), resources.peek()) {
+                (None, None) => return (send, removed),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((a, _)), Some((b, _))) if Arc::ptr_eq(a, b) => Ordering::Equal,
+                (Some((a, _)), Some((b, _))) => a.cmp(b),
+            };
+            let entry = if order.is_le() { entries.next() } else { None };
+            let resource = if order.is_ge() { resources.next() } else { None };
+            match (entry, resource) {
+                (Some((_, entry)), Some((_, resource)))
+                    if (self.wildcard || entry.named) && entry.told != Told::Has(resource.version) =>
+                {
+                    send.push(resource.clone());
+                }
+                (None, Some((_, resource))) if self.wildcard => send.push(resource.clone()),
+                (Some((name, entry)), None) if entry.told != Told::Absent => removed.push(name.clone()),
+                _ => {}
             }
         }
-        // Wanted, never heard of, and not there.
-        for name in &self.names {
-            if !resources.contains_key(name) && !self.entries.contains_key(name) {
-                removed.push(name.clone());
-            }
-        }
-        (send, removed)
     }
 
     // ---- state of the world ----
@@ -329,24 +387,14 @@ impl Subscription {
         }
         let full = request.resource_names.len() > MAX_NAMES;
         let named = request.resource_names.iter().take(MAX_NAMES);
-        let names: BTreeSet<Arc<str>> =
-            named.filter(|name| *name != WILDCARD).map(|name| name.as_str().into()).collect();
+        let names: BTreeSet<&str> = named
+            .map(String::as_str)
+            .filter(|name| *name != WILDCARD)
+            .collect();
         let everything = request.resource_names.iter().any(|name| name == WILDCARD)
             // An empty list means everything until the first name is given, and nothing from then on.
-            || (request.resource_names.is_empty() && (first || (self.wildcard && self.names.is_empty())));
-        let wildcard = everything && self.kind.allows_wildcard();
-        let changed = wildcard != self.wildcard || names != self.names;
-        if changed {
-            if wildcard && !self.wildcard {
-                self.answer_due = true;
-            }
-            self.wildcard = wildcard;
-            self.names = names;
-            if !wildcard {
-                let names = &self.names;
-                self.entries.retain(|name, _| names.contains(name));
-            }
-        }
+            || (request.resource_names.is_empty() && (first || (self.wildcard && self.named == 0)));
+        self.want_exactly(everything && self.kind.allows_wildcard(), &names);
         if full {
             return Event::TooManyNames;
         }
@@ -359,6 +407,23 @@ impl Subscription {
         self.answered(nonce, request.error_detail.as_ref())
     }
 
+    fn want_exactly(&mut self, wildcard: bool, names: &BTreeSet<&str>) {
+        self.answer_due |= wildcard && !self.wildcard;
+        self.wildcard = wildcard;
+        for (name, entry) in &mut self.entries {
+            entry.named = names.contains(&**name);
+        }
+        for name in names {
+            if !self.entries.contains_key(*name) {
+                self.entries.insert((*name).into(), Entry::NAMED);
+            }
+        }
+        self.named = names.len();
+        if !wildcard {
+            self.forget_unnamed();
+        }
+    }
+
     /// What to send now, if anything. Types with a wildcard are sent whole, the others only what is new.
     pub fn sotw_response(&mut self, resources: &Resources, version: &str) -> Option<DiscoveryResponse> {
         if !self.asked || self.waiting() {
@@ -366,7 +431,7 @@ impl Subscription {
         }
         let (mut send, removed) = self.due(resources);
         let whole = self.kind.allows_wildcard();
-        let gone = whole && removed.iter().any(|name| self.entries.contains_key(name));
+        let gone = whole && self.were_told(&removed);
         // An absence has no words in this variant; it is noted so that a later presence is news.
         for name in &removed {
             self.told_absent(name);
@@ -376,7 +441,12 @@ impl Subscription {
         }
         self.answer_due = false;
         if whole {
-            send = resources.values().filter(|r| self.wildcard || self.names.contains(&r.name)).cloned().collect();
+            let wanted = |name: &Arc<str>| self.entries.get(name).is_some_and(|entry| entry.named);
+            send = resources
+                .values()
+                .filter(|own| self.wildcard || wanted(&own.name))
+                .cloned()
+                .collect();
         }
         let nonce = self.told(&send);
         Some(DiscoveryResponse {
@@ -392,23 +462,37 @@ impl Subscription {
     // ---- both ----
 
     fn told_absent(&mut self, name: &Arc<str>) {
-        if self.names.contains(name) {
-            self.entries.insert(name.clone(), Entry { told: Told::Absent, standing: Standing::Sent });
-        } else {
-            self.entries.remove(name);
+        match self.entries.get_mut(name) {
+            Some(entry) if entry.named => {
+                *entry = Entry {
+                    told: Told::Absent,
+                    ..Entry::NAMED
+                }
+            }
+            _ => drop(self.entries.remove(name)),
         }
     }
 
     /// Notes what is sent now; gives the nonce to send with it.
     fn told(&mut self, send: &[Arc<Encoded>]) -> String {
         for resource in send {
-            let entry = Entry { told: Told::Has(resource.version), standing: Standing::Sent };
+            let named = self.entries.get(&resource.name).is_some_and(|entry| entry.named);
+            let entry = Entry {
+                named,
+                told: Told::Has(resource.version),
+                standing: Standing::Sent,
+            };
+            // The key becomes the resource's own text, which makes the next comparison cheap.
+            self.entries.remove(&resource.name);
             self.entries.insert(resource.name.clone(), entry);
         }
         self.count += 1;
         let nonce = format!("{:x}-{}", self.stream, self.count);
         let names = send.iter().map(|resource| resource.name.clone()).collect();
-        self.in_flight = Some(InFlight { nonce: nonce.clone(), names });
+        self.in_flight = Some(InFlight {
+            nonce: nonce.clone(),
+            names,
+        });
         nonce
     }
 
@@ -423,24 +507,36 @@ impl Subscription {
         let Some(status) = error else {
             self.judge(&flight.names, Standing::Accepted);
             let still = |(name, _): &(Arc<str>, Version)| {
-                self.entries.get(name).is_some_and(|entry| entry.standing == Standing::Rejected)
+                self.entries
+                    .get(name)
+                    .is_some_and(|entry| entry.standing == Standing::Rejected)
             };
-            if self.rejection.as_ref().is_some_and(|rejection| !rejection.resources.iter().any(still)) {
+            if self
+                .rejection
+                .as_ref()
+                .is_some_and(|rejection| !rejection.resources.iter().any(still))
+            {
                 self.rejection = None;
             }
             return Event::Accepted;
         };
-        let named: Vec<Arc<str>> =
-            flight.names.iter().filter(|name| mentions(&status.message, name)).cloned().collect();
+        let named: Vec<Arc<str>> = flight
+            .names
+            .iter()
+            .filter(|name| mentions(&status.message, name))
+            .cloned()
+            .collect();
         self.judge(&flight.names, Standing::Accepted);
         let guilty = if named.is_empty() { &flight.names } else { &named };
         self.judge(guilty, Standing::Rejected);
         let version = |name: &Arc<str>| match self.entries.get(name)?.told {
             Told::Has(version) => Some((name.clone(), version)),
-            Told::Absent | Told::Unknown => None,
+            Told::Never | Told::Absent | Told::Unknown => None,
         };
-        let rejection =
-            Rejection { error: status.message.clone(), resources: guilty.iter().filter_map(version).collect() };
+        let rejection = Rejection {
+            error: status.message.clone(),
+            resources: guilty.iter().filter_map(version).collect(),
+        };
         self.rejection = Some(rejection.clone());
         Event::Rejected(rejection)
     }
@@ -472,7 +568,9 @@ fn delta_resource(resource: &Encoded) -> Resource {
 }
 
 fn control_plane() -> ControlPlane {
-    ControlPlane { identifier: concat!("gossamer/", env!("CARGO_PKG_VERSION")).to_owned() }
+    ControlPlane {
+        identifier: concat!("gossamer/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
 }
 
 #[cfg(test)]

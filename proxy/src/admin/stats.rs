@@ -55,6 +55,10 @@ fn is_used(sample: &Sample) -> bool {
 }
 
 fn collect(admin: &Admin) -> Vec<Sample> {
+    // What is in force, from whatever source it came.
+    let (snapshot, control) = (admin.store.snapshot(), admin.stats.control());
+    control.active_clusters.set(snapshot.clusters.len() as u64);
+    control.total_listeners_active.set(snapshot.listeners.len() as u64);
     let mut samples = admin.stats.collect();
     let live = i64::from(admin.gates.ready());
     let uptime = i64::try_from(admin.stats.uptime().as_secs()).unwrap_or(i64::MAX);

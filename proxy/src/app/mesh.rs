@@ -67,8 +67,8 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let count = worker_count(Some(args.concurrency));
     let workers = Workers::start(count, &parts)?;
     tokio::spawn(discover::dns::follow(store.clone(), drain.clone()));
-    let writing = tokio::spawn({
-        let drain = drain.clone();
+    tokio::spawn({
+        let (outlet, drain) = (outlet.clone(), drain.clone());
         async move { outlet.run(drain).await }
     });
     if args.dns_capture {
@@ -103,7 +103,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     admin::wait_for_end(&mut asked, shutdown_signal()).await;
     trigger.drain();
     workers.leave(args.drain_time()).await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), writing).await;
+    outlet.finish().await;
     Ok(ExitCode::SUCCESS)
 }
 

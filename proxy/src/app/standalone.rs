@@ -4,18 +4,27 @@
 use std::{fs, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use mesh_runtime::{drain::shutdown_signal, log, ready::Gates, tls::IdentityCell};
+use mesh_proto::xds::Type;
+use mesh_runtime::{
+    drain::{Drain, shutdown_signal},
+    log,
+    ready::Gates,
+    tls::IdentityCell,
+};
+use tokio::sync::watch;
 
 use super::{Workers, drain, worker_count};
 use crate::{
     admin,
-    bootstrap::{self, Bootstrap},
+    bootstrap::{self, Bootstrap, Dynamic},
     cluster::discover,
-    observe::{Stats, access_log::Host, outlet::Outlet},
+    dns::Names,
+    observe::{Stats, access_log::Host, outlet::Outlet, report::Connect},
     settings::{EnvoyArgs, Mode},
     store::Store,
     upstream_channel::Channels,
     worker::{Own, Parts},
+    xds::{self, apply::Apply},
 };
 
 /// Runs until SIGTERM, SIGINT or `/quitquitquit`.
@@ -47,7 +56,8 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
     let node = Arc::new(bootstrap.node.clone());
     let host = Host { name: hostname().into(), node: Some(node) };
     let channels = Arc::new(Channels::new(store.clone(), identity.clone()));
-    let outlet = Outlet::new(stats.clone(), host, channels);
+    let outlet = Outlet::new(stats.clone(), host, channels.clone());
+    xds::file::account(&store, &bootstrap);
     store.publish(bootstrap.snapshot());
     let parts = Parts {
         store: store.clone(),
@@ -60,7 +70,7 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
     let count = worker_count(args.concurrency);
     let workers = Workers::start(count, &parts)?;
     tokio::spawn(discover::dns::follow(store.clone(), drain.clone()));
-    let writing = tokio::spawn({
+    tokio::spawn({
         let (outlet, drain) = (outlet.clone(), drain.clone());
         async move { outlet.run(drain).await }
     });
@@ -84,14 +94,56 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
         }
         tokio::spawn(admin::serve(listener, pages, drain.clone()));
     }
-    store.listening(count).await;
-    listening.open();
-    tracing::info!(workers = count, "serving");
+    let mut configured = bootstrap
+        .dynamic
+        .as_ref()
+        .map(|dynamic| follow(&bootstrap, dynamic, channels, &store, &stats, &drain));
+    tokio::spawn({
+        let store = store.clone();
+        async move {
+            // A control plane that is away does not keep the static listeners from serving; readiness waits for it.
+            if let Some(configured) = &mut configured
+                && configured.wait_for(|complete| *complete).await.is_err()
+            {
+                return;
+            }
+            store.listening(count).await;
+            listening.open();
+            tracing::info!(workers = count, "serving");
+        }
+    });
     admin::wait_for_end(&mut asked, shutdown_signal()).await;
     trigger.drain();
     workers.leave(Duration::from_secs(args.drain_time_s)).await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), writing).await;
+    outlet.finish().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Follows the control plane that the bootstrap names; what comes back turns true when its first whole configuration is in
+/// force.
+fn follow(
+    bootstrap: &Bootstrap,
+    dynamic: &Dynamic,
+    channels: Arc<Channels>,
+    store: &Store,
+    stats: &Stats,
+    drain: &Drain,
+) -> watch::Receiver<bool> {
+    let types = [Type::Cluster, Type::Endpoint, Type::Listener, Type::Route, Type::Secret];
+    let mut apply = Apply::new(store.clone(), stats.clone(), Names::new(), Vec::new(), &types);
+    apply.start(bootstrap.snapshot());
+    let cluster = dynamic.cluster.clone();
+    let settings = xds::stream::Settings {
+        server: cluster.to_string(),
+        connect: Arc::new(move || channels.channel(&cluster)),
+        node: bootstrap.node.clone(),
+        types: types.to_vec(),
+        store: store.clone(),
+        stats: stats.clone(),
+    };
+    let (complete, configured) = watch::channel(false);
+    tokio::spawn(xds::stream::run(settings, apply, complete, drain.clone()));
+    configured
 }
 
 /// Envoy's names of log levels.

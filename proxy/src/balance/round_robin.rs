@@ -15,7 +15,7 @@ impl Turn {
         Self { at: (seed % (1 << 32)) as usize }
     }
 
-    pub fn next(&mut self, hosts: &[u32]) -> u32 {
+    pub fn take(&mut self, hosts: &[u32]) -> u32 {
         self.at = (self.at + 1) % hosts.len();
         hosts[self.at]
     }
@@ -48,13 +48,13 @@ impl Schedule {
         }
         let skip = seed % schedule.heap.len().max(1) as u64;
         for _ in 0..skip {
-            schedule.next();
+            schedule.take();
         }
         schedule
     }
 
     /// There is at least one host.
-    pub fn next(&mut self) -> u32 {
+    pub fn take(&mut self) -> u32 {
         let Some(mut entry) = self.heap.pop() else { return 0 };
         let host = entry.host;
         entry.deadline += 1.0 / entry.weight;
@@ -95,7 +95,7 @@ mod tests {
         let mut turn = Turn::new(7);
         let mut counts = [0; 3];
         for _ in 0..300 {
-            counts[turn.next(&[0, 1, 2]) as usize] += 1;
+            counts[turn.take(&[0, 1, 2]) as usize] += 1;
         }
         assert_eq!(counts, [100; 3]);
     }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn weights_are_kept_and_spread() {
         let mut schedule = Schedule::new([(0, 5), (1, 1), (2, 4)].into_iter(), 3);
-        let picks: Vec<u32> = (0..1000).map(|_| schedule.next()).collect();
+        let picks: Vec<u32> = (0..1000).map(|_| schedule.take()).collect();
         let count = |host| picks.iter().filter(|pick| **pick == host).count();
         assert_eq!((count(0), count(1), count(2)), (500, 100, 400));
         // Never long runs of one host.

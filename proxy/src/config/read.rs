@@ -25,6 +25,8 @@ mod route;
 mod scalar;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{fmt::Display, mem::take, time::Duration};

@@ -27,13 +27,14 @@ use crate::{
         flag::{Flag, Flags},
         log::LogType,
     },
-    http::dial::plain_dial,
+    http::dial::dial,
     observe::{
         AccessRecord, Reporter, RequestProtocol,
         record::{self, Ends, Sizes, Times, WireProtocol},
         stats::{Edge, Local, TcpStats},
     },
     sniff::{Sniff, http::detect},
+    tls::client::Purpose,
     worker::Active,
 };
 
@@ -151,7 +152,7 @@ impl Session<'_> {
                     return None;
                 }
             };
-            let result = match plain_dial(worker, upstream, &picked) {
+            let result = match dial(worker, upstream, &picked, Purpose::Tcp) {
                 Ok(dial) => {
                     upstream.stats.upstream_cx_total.inc();
                     connect(&dial).await.map_err(|error| count_failure(upstream, &error))

@@ -112,7 +112,7 @@ fn local(exchange: &Rc<Exchange>, status: StatusCode, body: Bytes) -> Response<R
 /// What every answer gets: the server's name, the upstream's time, and "no more" while the process drains.
 pub fn finish_head(exchange: &Exchange, headers: &mut HeaderMap, from_upstream: bool) {
     let http = &exchange.http;
-    let rules = &http.plan.hcm.headers;
+    let rules = &exchange.plan.hcm.headers;
     match rules.server_transformation {
         ServerHeader::Overwrite => {
             headers.insert(header::SERVER, rules.server_name.clone());
@@ -123,14 +123,14 @@ pub fn finish_head(exchange: &Exchange, headers: &mut HeaderMap, from_upstream: 
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
     }
     if from_upstream
-        && !http.plan.hcm.router.suppress_envoy_headers
+        && !exchange.plan.hcm.router.suppress_envoy_headers
         && let (Some(sent), Some(received)) = (exchange.first_tx.get(), exchange.first_rx.get())
     {
         let millis = u64::try_from(received.saturating_sub(sent).as_millis()).unwrap_or(u64::MAX);
         headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, millis.into());
     }
-    let worn_out = http.plan.hcm.limits.max_requests_per_connection.is_some_and(|max| http.requests.get() >= max);
-    if !http.http2 && (http.conn.worker.is_draining() || worn_out) {
+    let worn_out = exchange.plan.hcm.limits.max_requests_per_connection.is_some_and(|max| http.requests.get() >= max);
+    if !http.http2 && (http.conn.worker.is_draining() || worn_out || http.is_obsolete()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

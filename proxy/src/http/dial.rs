@@ -8,23 +8,18 @@ use socket2::TcpKeepalive;
 use crate::{
     cluster::{Picked, Upstream, connect::Dial},
     config::{scalar::Keepalive, transport::UpstreamTls},
-    tls::SetupError,
+    tls::{SetupError, client::Purpose},
     worker::Worker,
 };
 
-/// A connection for bytes, or for HTTP that must not be carried.
-pub fn plain_dial(worker: &Worker, upstream: &Upstream, picked: &Picked) -> Result<Dial, SetupError> {
-    dial(worker, upstream, picked, false)
-}
-
-/// A connection; `carrier`: offer our own proxies HTTP/2 for everything.
-pub fn dial(worker: &Worker, upstream: &Upstream, picked: &Picked, carrier: bool) -> Result<Dial, SetupError> {
+/// A connection for this purpose.
+pub fn dial(worker: &Worker, upstream: &Upstream, picked: &Picked, purpose: Purpose) -> Result<Dial, SetupError> {
     let cluster = &upstream.cluster;
     let tls = match &picked.tls {
         None => None,
         Some(settings) => {
             let snapshot = worker.store.snapshot();
-            let config = worker.tls.client(settings, carrier, &snapshot.secrets, &worker.identity)?;
+            let config = worker.tls.client(settings, purpose, &snapshot.secrets, &worker.identity)?;
             Some((config, server_name(settings, picked)?))
         }
     };

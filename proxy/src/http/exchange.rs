@@ -21,7 +21,7 @@ use super::{
     body::{ResponseBody, Source},
     filter::{self, Filtered},
     head::{self, Head},
-    plan::Traced,
+    plan::{HttpPlan, Traced},
     router,
 };
 use crate::{
@@ -54,6 +54,8 @@ use crate::{
 /// One request.
 pub struct Exchange {
     pub http: Rc<HttpConn>,
+    /// The connection manager as it was when the request came.
+    pub plan: Rc<HttpPlan>,
     _active: Active,
     pub start: Instant,
     wall: SystemTime,
@@ -91,7 +93,8 @@ pub async fn run(http: Rc<HttpConn>, request: Request<Incoming>) -> Result<Respo
 impl Exchange {
     fn begin(http: Rc<HttpConn>, version: Version) -> Rc<Self> {
         let now = Instant::now();
-        let stats = &http.plan.stats;
+        let plan = http.plan();
+        let stats = &plan.stats;
         stats.downstream_rq_total.inc();
         stats.rq_total.inc();
         stats.downstream_rq_active.inc();
@@ -120,6 +123,7 @@ impl Exchange {
             first_rx: Cell::new(None),
             trace: Cell::new(None),
             finished: Cell::new(false),
+            plan,
             http,
         })
     }
@@ -150,14 +154,18 @@ impl Exchange {
         mut parts: http::request::Parts,
         body: Incoming,
     ) -> Result<Response<ResponseBody>, Failure> {
+        if self.http.is_refused() {
+            let what = "a filter chain for plaintext: the mode of mutual TLS has changed since this connection began";
+            return Err(Failure::NotReady { what: what.to_owned() });
+        }
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let mut head = head::read(&self.http, parts)?;
+        let mut head = head::read(&self.http, &self.plan.hcm, parts)?;
         self.protocol.set(wire(head.version));
         self.grpc.set(is_grpc(&head.headers));
         self.trace(&mut head);
         self.keep_facts(&head);
         if head.redirect {
-            self.http.plan.stats.downstream_rq_redirected_with_normalized_path.inc();
+            self.plan.stats.downstream_rq_redirected_with_normalized_path.inc();
             return Ok(answer::redirect(self, http::StatusCode::TEMPORARY_REDIRECT, head.target.as_str()));
         }
         let config = self.routes()?;
@@ -172,7 +180,7 @@ impl Exchange {
                 return Ok(answer::redirect(self, http::StatusCode::MOVED_PERMANENTLY, &location));
             }
             Routed::NotFound => {
-                self.http.plan.stats.no_route.inc();
+                self.plan.stats.no_route.inc();
                 return Err(Failure::NoRoute);
             }
         };
@@ -193,11 +201,11 @@ impl Exchange {
             Action::Redirect(redirect) => {
                 let facts = head.facts(&connection);
                 let location = decide::rewrite::location(redirect, &decision.route(&config).matches.path, &facts);
-                self.http.plan.stats.rq_redirect.inc();
+                self.plan.stats.rq_redirect.inc();
                 answer::redirect(self, redirect.status, &location)
             }
             Action::Direct(direct) => {
-                self.http.plan.stats.rq_direct_response.inc();
+                self.plan.stats.rq_direct_response.inc();
                 answer::direct(self, direct.status, direct.body.clone())
             }
         };
@@ -211,7 +219,7 @@ impl Exchange {
     }
 
     fn routes(&self) -> Result<Rc<Arc<RouteConfig>>, Failure> {
-        match &self.http.plan.hcm.routes {
+        match &self.plan.hcm.routes {
             RouteSource::Inline(config) => Ok(Rc::new(config.clone())),
             RouteSource::Rds(name) => {
                 let missing = || Failure::NotReady { what: format!("route configuration {name}") };
@@ -230,7 +238,7 @@ impl Exchange {
 
     /// Joins the request's trace, or begins one.
     fn trace(&self, head: &mut Head) {
-        let Some(Traced { sampling, .. }) = &self.http.plan.traced else { return };
+        let Some(Traced { sampling, .. }) = &self.plan.traced else { return };
         let incoming = trace::extract(&head.headers);
         let forced = head.headers.contains_key("x-client-trace-id");
         let worker = &self.http.conn.worker;
@@ -241,7 +249,7 @@ impl Exchange {
 
     fn keep_facts(&self, head: &Head) {
         let sampled = self.trace.get().is_some_and(|trace| trace.sampled);
-        if self.http.plan.log.is_empty() && !sampled {
+        if self.plan.log.is_empty() && !sampled {
             return;
         }
         let request_id = head.headers.get(&head::X_REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -252,7 +260,7 @@ impl Exchange {
             path: head.target.as_str().into(),
             original_path: head.original.as_ref().map(|path| path.as_str().into()),
             request_id: request_id.map(Box::from),
-            request_headers: self.http.plan.log.wanted().of_request(&head.headers),
+            request_headers: self.plan.log.wanted().of_request(&head.headers),
             ..HttpFacts::default()
         }));
     }
@@ -272,7 +280,7 @@ impl Exchange {
             self.note_grpc(response.headers());
         }
         if let Some(facts) = self.facts.borrow_mut().as_mut() {
-            facts.response_headers = self.http.plan.log.wanted().of_response(response.headers());
+            facts.response_headers = self.plan.log.wanted().of_response(response.headers());
         }
     }
 
@@ -307,7 +315,7 @@ impl Exchange {
         }
         let elapsed = self.start.elapsed();
         let (http, status, flags) = (&self.http, self.status.get(), self.flags.get());
-        let stats = &http.plan.stats;
+        let stats = &self.plan.stats;
         stats.downstream_rq_active.dec();
         stats.answered(status);
         stats.downstream_rq_time.observe_time(elapsed);
@@ -323,7 +331,7 @@ impl Exchange {
         if let Some(trace) = sampled {
             self.span(trace, elapsed, status);
         }
-        if !http.plan.log.is_empty() {
+        if !self.plan.log.is_empty() {
             self.record(edge.as_ref(), elapsed, received);
         }
     }
@@ -355,7 +363,7 @@ impl Exchange {
                 tls: None,
             }))
         });
-        http.conn.worker.recorder.record(&http.plan.log, AccessRecord {
+        http.conn.worker.recorder.record(&self.plan.log, AccessRecord {
             moment: LogType::DownstreamEnd,
             start: self.wall,
             times: Times {
@@ -389,7 +397,7 @@ impl Exchange {
     }
 
     fn span(&self, context: TraceContext, elapsed: Duration, status: u16) {
-        let Some(target) = self.http.plan.traced.as_ref().and_then(|traced| traced.target.clone()) else { return };
+        let Some(target) = self.plan.traced.as_ref().and_then(|traced| traced.target.clone()) else { return };
         let facts = self.facts.borrow();
         let Some(facts) = facts.as_ref() else { return };
         let name = {
@@ -476,7 +484,7 @@ impl Tail {
             self.exchange.note_grpc(trailers);
         }
         if let Some(facts) = self.exchange.facts.borrow_mut().as_mut() {
-            facts.response_trailers = self.exchange.http.plan.log.wanted().of_trailers(trailers);
+            facts.response_trailers = self.exchange.plan.log.wanted().of_trailers(trailers);
         }
     }
 

@@ -41,7 +41,7 @@ pub async fn run(
     decision: Decision,
 ) -> Result<Filtered, Failure> {
     let mut extra = None;
-    for filter in &exchange.http.plan.hcm.filters {
+    for filter in &exchange.plan.hcm.filters {
         let chosen = decision.per_filter(config, &filter.name);
         match chosen {
             Some(FilterOverride::Disabled) => continue,
@@ -75,7 +75,7 @@ fn unsupported(filter: &HttpFilter) -> Result<(), Failure> {
 fn permit(exchange: &Rc<Exchange>, head: &Head, rules: &HttpRbac) -> Result<(), Failure> {
     let conn = exchange.http.conn.connection();
     let facts = head.facts(&conn);
-    let stats = &exchange.http.plan.stats;
+    let stats = &exchange.plan.stats;
     if let Some(shadow) = &rules.shadow {
         let verdict = decide::permit::request(shadow, &facts);
         if verdict.allowed { stats.rbac_shadow_allowed.inc() } else { stats.rbac_shadow_denied.inc() }
@@ -100,7 +100,7 @@ async fn fail(exchange: &Rc<Exchange>, head: &Head, fault: &Fault) -> Result<(),
     if plan.is_nothing() {
         return Ok(());
     }
-    let stats = &exchange.http.plan.stats;
+    let stats = &exchange.plan.stats;
     if fault.max_active.is_some_and(|max| FAULTS.get() >= max) {
         stats.fault_faults_overflow.inc();
         return Ok(());

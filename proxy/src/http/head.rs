@@ -13,7 +13,7 @@ use http::{
 use super::{HttpConn, carry};
 use crate::{
     config::{
-        hcm::{ClientAddress, ForwardClientCert, Underscores},
+        hcm::{ClientAddress, ForwardClientCert, Hcm, Underscores},
         listener::Direction,
     },
     conn::edge,
@@ -63,8 +63,7 @@ impl Head {
 }
 
 /// Makes a request's head canonical, or says why it cannot be.
-pub fn read(http: &HttpConn, parts: Parts) -> Result<Head, Failure> {
-    let hcm = &http.plan.hcm;
+pub fn read(http: &HttpConn, hcm: &Hcm, parts: Parts) -> Result<Head, Failure> {
     let Parts { method, uri, version, mut headers, extensions, .. } = parts;
     let version = unpack(http, &mut headers, version);
     if version == Version::HTTP_10 && !hcm.http1.accept_http_10 {
@@ -98,9 +97,10 @@ pub fn read(http: &HttpConn, parts: Parts) -> Result<Head, Failure> {
         }
         (PathAndQuery::try_from(text).map_err(|_| Failure::BadPath)?, Some(original))
     };
-    let client = client_address(http, &mut headers);
-    let scheme = scheme(http, &mut headers);
-    client_certificate(http, &mut headers);
+    let client = client_address(http, hcm, &mut headers);
+    let scheme = scheme(http, hcm, &mut headers);
+    client_certificate(http, hcm, &mut headers);
+    request_id(http, hcm, client, &mut headers);
     Ok(Head { method, version, scheme, authority, target, original, headers, extensions, client, redirect })
 }
 
@@ -139,8 +139,8 @@ fn check_underscores(rule: Underscores, headers: &mut HeaderMap) -> Result<(), F
 
 /// Finds the client's address, and says it to the upstream
 /// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-for>).
-fn client_address(http: &HttpConn, headers: &mut HeaderMap) -> IpAddr {
-    let ClientAddress { use_remote, xff_trusted_hops, skip_xff_append, .. } = http.plan.hcm.address;
+fn client_address(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) -> IpAddr {
+    let ClientAddress { use_remote, xff_trusted_hops, skip_xff_append, .. } = hcm.address;
     let peer = http.conn.facts.remote.ip();
     let forwarded = headers.get(&X_FORWARDED_FOR).and_then(|value| value.to_str().ok());
     if !use_remote {
@@ -174,11 +174,11 @@ fn nth_last(list: &str, back: usize) -> Option<IpAddr> {
     list.rsplit(',').nth(back)?.trim().parse().ok()
 }
 
-fn scheme(http: &HttpConn, headers: &mut HeaderMap) -> &'static str {
+fn scheme(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) -> &'static str {
     let tls = http.conn.facts.tls.is_some();
     let said = headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
     // Inside the mesh TLS is ours; the application's own scheme came in the header, or was http.
-    let inside = http.conn.direction() != Direction::Unspecified && !http.plan.hcm.address.use_remote;
+    let inside = http.conn.direction() != Direction::Unspecified && !hcm.address.use_remote;
     match (inside, said) {
         (true, Some(b"https")) => "https",
         (true, Some(b"http")) => "http",
@@ -190,10 +190,33 @@ fn scheme(http: &HttpConn, headers: &mut HeaderMap) -> &'static str {
     }
 }
 
+/// Gives the request an id, if it has none; at the edge, whatever the outside claims
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-request-id>).
+fn request_id(http: &HttpConn, hcm: &Hcm, client: IpAddr, headers: &mut HeaderMap) {
+    let outside = hcm.address.use_remote && !crate::decide::route::is_internal(client);
+    let keep = headers.contains_key(&X_REQUEST_ID) && (!outside || hcm.headers.preserve_external_request_id);
+    if keep || !hcm.headers.generate_request_id {
+        return;
+    }
+    let (high, low) = (http.conn.worker.random(), http.conn.worker.random());
+    // A version 4 UUID (RFC 9562 §5.4).
+    let id = format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xfff,
+        low >> 50 | 0x8000,
+        low & 0xffff_ffff_ffff
+    );
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+}
+
 /// Keeps, sets or removes `x-forwarded-client-cert`
 /// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert>).
-fn client_certificate(http: &HttpConn, headers: &mut HeaderMap) {
-    let rule = &http.plan.hcm.client_cert;
+fn client_certificate(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) {
+    let rule = &hcm.client_cert;
     let principal = http.conn.principal();
     match (rule.forward, principal) {
         (ForwardClientCert::AlwaysForwardOnly, _) | (ForwardClientCert::ForwardOnly, Some(_)) => {}

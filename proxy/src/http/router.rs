@@ -42,6 +42,7 @@ use crate::{
         route::Decision,
     },
     observe::record::{Upstream as UpstreamRecord, WireProtocol},
+    tls::client::{Purpose, is_mesh},
 };
 
 /// Bytes of a request's body that are kept for a retry.
@@ -126,7 +127,7 @@ pub async fn forward(
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let Some(upstream) = exchange.cluster.borrow().clone() else {
-        exchange.http.plan.stats.no_cluster.inc();
+        exchange.plan.stats.no_cluster.inc();
         let cluster = decision.cluster(config, &head.headers).unwrap_or_default().to_owned();
         return Err(Failure::NoCluster { cluster, status: forward.cluster_not_found });
     };
@@ -367,7 +368,7 @@ impl Plan<'_> {
     }
 
     fn note_upstream(&self, picked: &Picked, attempts: u32) {
-        if self.exchange.http.plan.log.is_empty() {
+        if self.exchange.plan.log.is_empty() {
             return;
         }
         *self.exchange.upstream.borrow_mut() = Some(Box::new(UpstreamRecord {
@@ -422,7 +423,7 @@ impl Plan<'_> {
     async fn lease(&self, picked: &Picked, plain: bool) -> Result<Lease, Attempt> {
         let worker = &self.exchange.http.conn.worker;
         let upstream = &self.upstream;
-        let carries = !plain && picked.tls.as_deref().is_some_and(crate::tls::client::offers_carrier);
+        let carries = !plain && picked.tls.as_deref().is_some_and(is_mesh);
         let want = if plain {
             Want::Http1
         } else if carries {
@@ -434,11 +435,16 @@ impl Plan<'_> {
                 Speak::ByAlpn => Want::Negotiated,
             }
         };
+        let purpose = match want {
+            Want::Negotiated if carries => Purpose::Carried { http2: self.http2 },
+            Want::Http2 => Purpose::Http2,
+            Want::Http1 | Want::Negotiated => Purpose::Http1,
+        };
         let pool = if plain { &picked.host.plain_pool } else { &picked.host.pool };
         let address = picked.host.address.to_string();
         let result = pool
             .checkout(want, &upstream.cluster.http, async || {
-                let dial = dial(worker, upstream, picked, carries).map_err(|error| ConnectError::Http {
+                let dial = dial(worker, upstream, picked, purpose).map_err(|error| ConnectError::Http {
                     address: picked.host.address,
                     error: error.to_string(),
                 })?;

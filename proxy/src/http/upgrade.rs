@@ -36,7 +36,6 @@ pub fn asked(head: &Head, exchange: &Exchange, forward: &Forward) -> Result<bool
     }
     let by_route = forward.upgrades.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, on)| *on);
     let by_listener = exchange
-        .http
         .plan
         .hcm
         .upgrades
@@ -46,7 +45,7 @@ pub fn asked(head: &Head, exchange: &Exchange, forward: &Forward) -> Result<bool
     if by_route.or(by_listener).unwrap_or(false) {
         return Ok(true);
     }
-    exchange.http.plan.stats.downstream_rq_ws_on_non_ws_route.inc();
+    exchange.plan.stats.downstream_rq_ws_on_non_ws_route.inc();
     Err(Failure::UpgradeRefused)
 }
 
@@ -64,7 +63,7 @@ pub fn switch(
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     answer::finish_head(exchange, &mut parts.headers, true);
-    let stats = exchange.http.plan.stats.clone();
+    let stats = exchange.plan.stats.clone();
     stats.downstream_cx_upgrades_total.inc();
     exchange.details("via_upstream".into());
     let response = Response::from_parts(parts, ResponseBody::Local { bytes: None::<Bytes>, tail: None });

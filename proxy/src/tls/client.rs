@@ -24,8 +24,31 @@ use crate::config::{
     transport::{SanKind, SanMatch, UpstreamTls, Validation},
 };
 
-/// Builds the client side. `carrier`: offer our own proxies to carry HTTP/1.1 in HTTP/2.
-pub fn build(tls: &UpstreamTls, material: &Material<'_>, carrier: bool) -> Result<Arc<ClientConfig>, SetupError> {
+/// What a connection is for. Inside the mesh's own TLS the application protocols say so, and the server chooses its filter
+/// chain by them, so they are offered by what is really sent and not only by what the cluster lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    Tcp,
+    Http1,
+    Http2,
+    /// Any HTTP, in HTTP/2 where the server is one of our proxies; the application speaks HTTP/1.1 or HTTP/2.
+    Carried { http2: bool },
+}
+
+impl Purpose {
+    fn offers(self) -> &'static [&'static str] {
+        match self {
+            Self::Tcp => &[alpn::TCP],
+            Self::Http1 => &[alpn::HTTP_11, "http/1.1"],
+            Self::Http2 => &[alpn::HTTP_2, "h2"],
+            Self::Carried { http2: false } => &[alpn::CARRIER, alpn::HTTP_11, "http/1.1"],
+            Self::Carried { http2: true } => &[alpn::CARRIER, alpn::HTTP_2, "h2"],
+        }
+    }
+}
+
+/// Builds the client side.
+pub fn build(tls: &UpstreamTls, material: &Material<'_>, purpose: Purpose) -> Result<Arc<ClientConfig>, SetupError> {
     let roots = tls.validation.as_ref().and_then(|validation| validation.trusted.as_ref());
     let by_uri = tls
         .validation
@@ -35,10 +58,7 @@ pub fn build(tls: &UpstreamTls, material: &Material<'_>, carrier: bool) -> Resul
         (Some(roots), Some(certificate)) if by_uri => {
             let cell = material.mutual(certificate, roots)?;
             let names = tls.validation.as_ref().map(peer_names).transpose()?.unwrap_or_default();
-            let mut list = super::names(&tls.alpn);
-            if carrier && offers_carrier(tls) {
-                list.insert(0, alpn::CARRIER);
-            }
+            let list = if is_mesh(tls) { purpose.offers().to_vec() } else { super::names(&tls.alpn) };
             client_config(&cell, names, &list).map_err(|error| SetupError::Settings(error.to_string()))?
         }
         _ => one_sided(tls, material)?,
@@ -46,10 +66,10 @@ pub fn build(tls: &UpstreamTls, material: &Material<'_>, carrier: bool) -> Resul
     Ok(Arc::new(config))
 }
 
-/// Is this the mesh's own TLS around HTTP?
-pub fn offers_carrier(tls: &UpstreamTls) -> bool {
+/// Is this the mesh's own TLS: our identity, and application protocols of the mesh?
+pub fn is_mesh(tls: &UpstreamTls) -> bool {
     let ours = tls.certificates.first().is_some_and(Material::is_own);
-    ours && super::names(&tls.alpn).iter().any(|name| [alpn::HTTP_11, alpn::HTTP_2].contains(name))
+    ours && super::names(&tls.alpn).iter().any(|name| name.starts_with(alpn::TCP))
 }
 
 /// TLS to servers outside the mesh: the server is checked by its DNS name, or not at all where no roots are named.

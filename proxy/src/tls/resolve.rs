@@ -12,7 +12,8 @@ use mesh_runtime::tls::IdentityCell;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::{
-    SetupError, client,
+    SetupError,
+    client::{self, Purpose},
     material::{Material, Secrets, modified},
     server,
 };
@@ -35,7 +36,7 @@ struct Entry<S, C> {
 #[derive(Default)]
 pub struct Resolver {
     servers: RefCell<HashMap<usize, Entry<DownstreamTls, ServerConfig>>>,
-    clients: RefCell<HashMap<(usize, bool), Entry<UpstreamTls, ClientConfig>>>,
+    clients: RefCell<HashMap<(usize, Purpose), Entry<UpstreamTls, ClientConfig>>>,
 }
 
 impl Resolver {
@@ -65,12 +66,12 @@ impl Resolver {
     pub fn client(
         &self,
         tls: &Arc<UpstreamTls>,
-        carrier: bool,
+        purpose: Purpose,
         secrets: &Secrets,
         own: &IdentityCell,
     ) -> Result<Arc<ClientConfig>, SetupError> {
         let stamp = stamp(&tls.certificates, tls.validation.as_ref(), secrets);
-        let key = (Arc::as_ptr(tls) as usize, carrier);
+        let key = (Arc::as_ptr(tls) as usize, purpose);
         let mut clients = self.clients.borrow_mut();
         if let Some(entry) = clients.get(&key)
             && entry.stamp == stamp
@@ -79,7 +80,7 @@ impl Resolver {
             return Ok(entry.config.clone());
         }
         clients.retain(|_, entry| entry.settings.strong_count() > 0);
-        let config = client::build(tls, &Material { own, secrets }, carrier)?;
+        let config = client::build(tls, &Material { own, secrets }, purpose)?;
         clients.insert(key, Entry { settings: Arc::downgrade(tls), stamp, config: config.clone() });
         Ok(config)
     }

@@ -37,6 +37,9 @@ pub use take::{Rejected, Taken};
 /// How long a resource waits for something it refers to; then that counts as absent (Envoy's initial fetch timeout).
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
+/// The same for the first look-up of a cluster's host names: one bad name must not hold other people's routes up.
+pub const DNS_PATIENCE: Duration = Duration::from_secs(2);
+
 type Table<T> = HashMap<Arc<str>, Arc<T>>;
 
 /// One set of resources.
@@ -168,15 +171,21 @@ impl Apply {
 
     /// When [`Apply::settle`] should be called again although nothing has arrived.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.values().min().map(|since| *since + PATIENCE)
+        self.waiting.iter().map(|(key, since)| *since + self.patience(key)).min()
+    }
+
+    fn patience(&self, (kind, name): &(Type, Arc<str>)) -> Duration {
+        let looked_up = *kind == Type::Cluster
+            && self.active.clusters.get(name).is_some_and(|c| matches!(c.kind, Kind::StrictDns(_) | Kind::LogicalDns(_)));
+        if looked_up { DNS_PATIENCE } else { PATIENCE }
     }
 
     /// Moves into force whatever has all it needs. Returns whether anything changed.
     pub fn settle(&mut self, now: Instant) -> bool {
-        let expired: Vec<_> =
-            self.waiting.iter().filter(|(_, since)| now >= **since + PATIENCE).map(|(key, _)| key.clone()).collect();
+        let expired = self.waiting.iter().filter(|(key, since)| now >= **since + self.patience(key));
+        let expired: Vec<_> = expired.map(|(key, _)| key.clone()).collect();
         for (kind, name) in expired {
-            tracing::warn!(r#type = %kind, %name, seconds = PATIENCE.as_secs(), "configuration did not arrive; going on without it");
+            tracing::warn!(r#type = %kind, %name, "configuration did not become ready in time; going on without it");
             self.absent.insert((kind, name));
         }
         let mut missing = BTreeSet::new();
@@ -233,9 +242,7 @@ impl Apply {
         let warming = |taken: usize, still: usize| (taken - still.min(taken)) as u64;
         let same = self.taken.clusters.keys().filter(|name| self.is_active(Type::Cluster, name)).count();
         control.warming_clusters.set(warming(self.taken.clusters.len(), same));
-        control.active_clusters.set(self.active.clusters.len() as u64);
         let same = self.taken.listeners.keys().filter(|name| self.is_active(Type::Listener, name)).count();
         control.total_listeners_warming.set(warming(self.taken.listeners.len(), same));
-        control.total_listeners_active.set(self.active.listeners.len() as u64);
     }
 }

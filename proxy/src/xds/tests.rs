@@ -18,7 +18,7 @@ use prost::{Message, Name};
 use serde_json::{Value, json};
 
 use super::{
-    apply::{Apply, PATIENCE, Taken},
+    apply::{Apply, DNS_PATIENCE, PATIENCE, Taken},
 };
 use crate::{dns::Names, observe::Stats, store::Store};
 
@@ -189,6 +189,13 @@ fn a_refusal_names_the_field_and_the_last_good_one_stays() {
 }
 
 #[test]
+fn a_listener_may_take_the_address_of_one_that_goes() {
+    let mut f = Fixture::whole();
+    assert_eq!(f.take(Type::Listener, &[listener("m", 1, "r")], &["l"]), Taken::default());
+    assert_eq!(f.active(), "a|r|m");
+}
+
+#[test]
 fn patience_ends() {
     let mut f = fixture();
     f.good(Type::Cluster, &[cluster("a")]);
@@ -201,6 +208,21 @@ fn patience_ends() {
     f.apply.settle(deadline + Duration::from_millis(1));
     assert_eq!(f.active(), "a||l", "endpoints that never came");
     assert!(f.apply.is_complete());
+}
+
+#[test]
+fn a_name_that_is_not_found_holds_nobody_up_for_long() {
+    let mut f = Fixture::whole();
+    let mut dns = endpoints("d", "10.0.0.1");
+    dns["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] = json!("nowhere.invalid");
+    let dns = json!({"name": "d", "type": "STRICT_DNS", "connect_timeout": "1s", "load_assignment": dns});
+    f.good(Type::Cluster, &[dns]);
+    f.good(Type::Route, &[routes("r", "d")]);
+    assert!(!f.apply.is_active(Type::Route, "r"), "the first look-up is still on its way");
+    let deadline = f.apply.next_deadline().unwrap();
+    assert!(deadline <= Instant::now() + DNS_PATIENCE);
+    f.apply.settle(deadline);
+    assert!(f.apply.is_active(Type::Route, "r"));
 }
 
 #[test]

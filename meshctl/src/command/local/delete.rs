@@ -56,8 +56,11 @@ pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32>
         keys.reverse();
         keys
     };
-    if keys.is_empty() {
+    if keys.is_empty() && !arguments.all {
         bail!("nothing to delete; write KIND NAME, or -f FILE");
+    }
+    if keys.is_empty() {
+        output::line("nothing to delete");
     }
     let mut good = true;
     let mut leaving = Vec::new();

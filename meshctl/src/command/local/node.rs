@@ -21,6 +21,8 @@ pub async fn run(arguments: Arguments, dir: Option<&Path>) -> anyhow::Result<i32
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
+    // As it was started, it would be called after the link that led to the program.
+    let _ = nix::sys::prctl::set_name(c"meshctl");
     let layout = context::layout(dir)?;
     let options = node::read_options(&arguments.options)?;
     node::run(layout, options).await?;

@@ -3,6 +3,7 @@
 
 use std::{
     fs::OpenOptions,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -147,6 +148,7 @@ async fn start(layout: &Layout, arguments: &Arguments, client: &Client) -> anyho
         .truncate(true)
         .open(&log_file)?;
     let mut supervisor = Command::new("/proc/self/exe")
+        .arg0("meshctl")
         .arg("--dir")
         .arg(&layout.dir)
         .args(["local", "node", "--options"])

@@ -67,8 +67,10 @@ fn share(written: &Value, of: u32, up: bool) -> u32 {
 pub struct Size {
     /// What it was told to be.
     pub wanted: u32,
-    /// Pods that exist and are not on their way out.
+    /// Pods that exist, those on their way out too.
     pub pods: u32,
+    /// Pods that are not on their way out.
+    pub active: u32,
     /// Pods that have been ready for long enough.
     pub available: u32,
 }
@@ -215,6 +217,7 @@ mod tests {
         Size {
             wanted,
             pods: wanted,
+            active: wanted,
             available,
         }
     }
@@ -280,7 +283,7 @@ mod tests {
         let leaving = Size {
             wanted: 0,
             pods: 1,
-            available: 0,
+            ..Size::default()
         };
         assert_eq!(step(&plan, size(0, 0), &[leaving]), (0, vec![0]));
         assert_eq!(step(&plan, size(0, 0), &[Size::default()]), (2, vec![0]));

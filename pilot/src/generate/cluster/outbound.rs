@@ -71,14 +71,20 @@ pub enum Mtls {
 
 impl Input {
     pub fn name(&self) -> String {
-        names::outbound_cluster(self.port, self.subset.as_deref().unwrap_or_default(), self.host.as_str())
+        names::outbound_cluster(
+            self.port,
+            self.subset.as_deref().unwrap_or_default(),
+            self.host.as_str(),
+        )
     }
-
 }
 
 /// The discovery that counts: a balancer of PASSTHROUGH sends to where the client wanted to go.
 pub fn discovery(resolution: Resolution, policy: &PortPolicy) -> DiscoveryType {
-    let passthrough = policy.balancer.as_ref().is_some_and(|b| b.algorithm == Algorithm::Passthrough);
+    let passthrough = policy
+        .balancer
+        .as_ref()
+        .is_some_and(|b| b.algorithm == Algorithm::Passthrough);
     match resolution {
         _ if passthrough => DiscoveryType::OriginalDst,
         Resolution::Static => DiscoveryType::Eds,
@@ -94,7 +100,12 @@ pub fn generate(input: &Input) -> Cluster {
     let mut cluster = Cluster {
         name: name.clone(),
         connect_timeout: Some(duration(
-            input.policy.pool.as_ref().and_then(|pool| pool.connect_timeout).unwrap_or(input.connect_timeout),
+            input
+                .policy
+                .pool
+                .as_ref()
+                .and_then(|pool| pool.connect_timeout)
+                .unwrap_or(input.connect_timeout),
         )),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
         circuit_breakers: Some(policy::breakers(input.policy.pool.as_ref())),
@@ -107,16 +118,21 @@ pub fn generate(input: &Input) -> Cluster {
     policy::balance(&mut cluster, input.policy.balancer.as_ref());
     match kind {
         DiscoveryType::Eds => {
-            cluster.eds_cluster_config =
-                Some(EdsClusterConfig { eds_config: Some(ads()), service_name: name });
+            cluster.eds_cluster_config = Some(EdsClusterConfig {
+                eds_config: Some(ads()),
+                service_name: name,
+            });
         }
         DiscoveryType::OriginalDst => cluster.set_lb_policy(LbPolicy::ClusterProvided),
         _ => resolve(&mut cluster, input),
     }
     if let Some(options) = protocol_options(input) {
         let options = any(&options);
-        cluster.typed_extension_protocol_options =
-            [("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), options)].into();
+        cluster.typed_extension_protocol_options = [(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+            options,
+        )]
+        .into();
     }
     secure(&mut cluster, input);
     cluster
@@ -188,7 +204,9 @@ fn protocol_options(input: &Input) -> Option<HttpProtocolOptions> {
         } else {
             ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())
         };
-        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) })
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(config),
+        })
     };
     let common = core::HttpProtocolOptions {
         idle_timeout: pool.http_idle_timeout.map(duration),
@@ -209,7 +227,11 @@ fn secure(cluster: &mut Cluster, input: &Input) {
     let sni = names::outbound_sni(input.port, subset, input.host.as_str());
     // What an h2 upgrade changes about the offer.
     let upgraded = input.policy.pool.as_ref().and_then(|pool| pool.h2_upgrade) == Some(true);
-    let protocol = if upgraded && input.protocol == Protocol::Http { Protocol::Http2 } else { input.protocol };
+    let protocol = if upgraded && input.protocol == Protocol::Http {
+        Protocol::Http2
+    } else {
+        input.protocol
+    };
     let mesh = |identities: &BTreeSet<String>, sni: &str| {
         tls::mesh_socket(&input.identity_source, identities, sni, protocol)
     };
@@ -217,7 +239,11 @@ fn secure(cluster: &mut Cluster, input: &Input) {
         Some(own) if own.mode == ClientTlsMode::Disable => {}
         Some(own) if own.mode == ClientTlsMode::MeshMutual => {
             let named: BTreeSet<String> = own.subject_alt_names.iter().cloned().collect();
-            let identities = if named.is_empty() { &input.identities } else { &named };
+            let identities = if named.is_empty() {
+                &input.identities
+            } else {
+                &named
+            };
             cluster.transport_socket = Some(mesh(identities, own.sni.as_deref().unwrap_or(&sni)));
         }
         Some(own) => {

@@ -1,15 +1,13 @@
 //! How a cluster balances, what it bounds, and when it stops trusting an endpoint.
 
 use mesh_proto::envoy::{
-    config::{
-        cluster::v3::{
-            CircuitBreakers, Cluster, OutlierDetection,
-            circuit_breakers::Thresholds,
-            cluster::{
-                CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
-                RoundRobinLbConfig, SlowStartConfig,
-                common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
-            },
+    config::cluster::v3::{
+        CircuitBreakers, Cluster, OutlierDetection,
+        circuit_breakers::Thresholds,
+        cluster::{
+            CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
+            RoundRobinLbConfig, SlowStartConfig,
+            common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
         },
     },
     r#type::v3::Percent,
@@ -33,7 +31,10 @@ pub fn breakers(pool: Option<&ConnectionPool>) -> CircuitBreakers {
         track_remaining: true,
         ..Thresholds::default()
     };
-    CircuitBreakers { thresholds: vec![thresholds], ..CircuitBreakers::default() }
+    CircuitBreakers {
+        thresholds: vec![thresholds],
+        ..CircuitBreakers::default()
+    }
 }
 
 pub fn outliers(outliers: &Outliers) -> OutlierDetection {
@@ -52,21 +53,30 @@ pub fn outliers(outliers: &Outliers) -> OutlierDetection {
         enforcing_success_rate: Some(uint(0)),
         interval: outliers.interval.map(duration),
         base_ejection_time: outliers.base_ejection_time.map(duration),
-        max_ejection_percent: outliers.max_ejection_percent.map(|percent| uint(percent.per_million() / 10_000)),
+        max_ejection_percent: outliers
+            .max_ejection_percent
+            .map(|percent| uint(percent.per_million() / 10_000)),
         ..OutlierDetection::default()
     }
 }
 
 pub fn common(policy: &PortPolicy) -> CommonLbConfig {
-    let minimum = policy.outliers.as_ref().and_then(|outliers| outliers.min_health_percent);
-    let locality = policy.balancer.as_ref().and_then(|balancer| balancer.locality.as_ref());
+    let minimum = policy
+        .outliers
+        .as_ref()
+        .and_then(|outliers| outliers.min_health_percent);
+    let locality = policy
+        .balancer
+        .as_ref()
+        .and_then(|balancer| balancer.locality.as_ref());
     let weighted = locality.is_some_and(|locality| locality.enabled && !locality.distribute.is_empty());
     CommonLbConfig {
         // 0: an endpoint that is not healthy is not used, however few the others are.
-        healthy_panic_threshold: Some(Percent { value: minimum.map_or(0.0, |percent| percent.as_f64()) }),
-        locality_config_specifier: weighted.then(|| {
-            LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default())
+        healthy_panic_threshold: Some(Percent {
+            value: minimum.map_or(0.0, |percent| percent.as_f64()),
         }),
+        locality_config_specifier: weighted
+            .then(|| LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default())),
         ..CommonLbConfig::default()
     }
 }
@@ -81,27 +91,38 @@ pub fn balance(cluster: &mut Cluster, balancer: Option<&Balancer>) {
     let policy = match &balancer.algorithm {
         Algorithm::RoundRobin => {
             cluster.lb_config = slow_start.map(|slow_start| {
-                LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config: Some(slow_start) })
+                LbConfig::RoundRobinLbConfig(RoundRobinLbConfig {
+                    slow_start_config: Some(slow_start),
+                })
             });
             LbPolicy::RoundRobin
         }
         Algorithm::LeastRequest => {
             cluster.lb_config = slow_start.map(|slow_start| {
-                let config = LeastRequestLbConfig { slow_start_config: Some(slow_start), ..Default::default() };
+                let config = LeastRequestLbConfig {
+                    slow_start_config: Some(slow_start),
+                    ..Default::default()
+                };
                 LbConfig::LeastRequestLbConfig(config)
             });
             LbPolicy::LeastRequest
         }
         Algorithm::Random => LbPolicy::Random,
         Algorithm::Passthrough => LbPolicy::ClusterProvided,
-        Algorithm::Hash { table: HashTable::Ring { minimum }, .. } => {
+        Algorithm::Hash {
+            table: HashTable::Ring { minimum },
+            ..
+        } => {
             cluster.lb_config = Some(LbConfig::RingHashLbConfig(RingHashLbConfig {
                 minimum_ring_size: Some(uint64(*minimum)),
                 ..RingHashLbConfig::default()
             }));
             LbPolicy::RingHash
         }
-        Algorithm::Hash { table: HashTable::Maglev { size }, .. } => {
+        Algorithm::Hash {
+            table: HashTable::Maglev { size },
+            ..
+        } => {
             let table_size = (*size > 0).then(|| uint64(*size));
             cluster.lb_config = Some(LbConfig::MaglevLbConfig(MaglevLbConfig { table_size }));
             LbPolicy::Maglev

@@ -22,7 +22,10 @@ fn a_sidecar_has_every_port_and_the_three_that_always_exist() {
         "BlackHoleCluster",
         "InboundPassthroughCluster",
     ] {
-        assert!(names.iter().any(|known| known == name), "{name} is not among {names:?}");
+        assert!(
+            names.iter().any(|known| known == name),
+            "{name} is not among {names:?}"
+        );
     }
 }
 
@@ -36,14 +39,20 @@ fn a_service_is_an_eds_cluster_whose_endpoints_say_whether_they_take_mesh_tls() 
     assert_eq!(matches[0]["match"], json!({"tlsMode": "istio"}));
     assert_eq!(matches[1]["name"], "tlsMode-disabled");
     let context = &matches[0]["transport_socket"]["typed_config"];
-    assert_eq!(context["sni"], "outbound_.9080_._.reviews.default.svc.cluster.local");
+    assert_eq!(
+        context["sni"],
+        "outbound_.9080_._.reviews.default.svc.cluster.local"
+    );
     let common = &context["common_tls_context"];
     assert_eq!(common["alpn_protocols"], json!(["istio-http/1.1", "http/1.1"]));
     assert_eq!(common["tls_certificate_sds_secret_configs"][0]["name"], "default");
     let names =
         &common["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"];
     assert_eq!(names.as_array().map(Vec::len), Some(1));
-    assert_eq!(names[0]["matcher"]["exact"], "spiffe://cluster.local/ns/default/sa/reviews");
+    assert_eq!(
+        names[0]["matcher"]["exact"],
+        "spiffe://cluster.local/ns/default/sa/reviews"
+    );
 }
 
 #[test]
@@ -68,7 +77,10 @@ spec:
         "/apis/networking.istio.io/v1/namespaces/default/destination-rule/reviews"
     );
     let v2 = cluster(rule, "outbound|9080|v2|reviews.default.svc.cluster.local");
-    assert!(v2.get("lb_policy").is_none_or(|policy| policy == "ROUND_ROBIN"), "{v2}");
+    assert!(
+        v2.get("lb_policy").is_none_or(|policy| policy == "ROUND_ROBIN"),
+        "{v2}"
+    );
     assert_eq!(v2["circuit_breakers"]["thresholds"][0]["max_connections"], 7);
 }
 
@@ -101,24 +113,39 @@ fn outside_services_are_resolved_or_reached_as_they_are() {
     let dns = cluster(&entry("DNS", "example.com"), "outbound|443||example.com");
     assert_eq!(dns["type"], "STRICT_DNS");
     let endpoint = &dns["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
-    assert_eq!(endpoint["address"]["socket_address"], json!({"address": "example.com", "port_value": 443}));
-    assert!(dns.get("transport_socket_matches").is_none(), "the mesh's TLS is not for the outside");
+    assert_eq!(
+        endpoint["address"]["socket_address"],
+        json!({"address": "example.com", "port_value": 443})
+    );
+    assert!(
+        dns.get("transport_socket_matches").is_none(),
+        "the mesh's TLS is not for the outside"
+    );
     let none = cluster(&entry("NONE", "'*.example.com'"), "outbound|443||*.example.com");
-    assert_eq!((&none["type"], &none["lb_policy"]), (&json!("ORIGINAL_DST"), &json!("CLUSTER_PROVIDED")));
+    assert_eq!(
+        (&none["type"], &none["lb_policy"]),
+        (&json!("ORIGINAL_DST"), &json!("CLUSTER_PROVIDED"))
+    );
 }
 
 #[test]
 fn inbound_clusters_come_from_an_address_that_is_not_redirected() {
     let inbound = resource(&sidecar("reviews"), "", Type::Cluster, "inbound|8080||");
     assert_eq!(inbound["type"], "ORIGINAL_DST");
-    assert_eq!(inbound["upstream_bind_config"]["source_address"]["address"], "127.0.0.6");
+    assert_eq!(
+        inbound["upstream_bind_config"]["source_address"]["address"],
+        "127.0.0.6"
+    );
 }
 
 #[test]
 fn a_headless_service_is_reached_where_the_client_wants() {
     let peers = cluster("", "outbound|2380||peers.default.svc.cluster.local");
     assert_eq!(peers["type"], "ORIGINAL_DST");
-    assert!(peers.get("transport_socket").is_none(), "its endpoint does not take the mesh's TLS");
+    assert!(
+        peers.get("transport_socket").is_none(),
+        "its endpoint does not take the mesh's TLS"
+    );
 }
 
 #[test]
@@ -134,6 +161,30 @@ kind: VirtualService
 metadata: {name: v, namespace: default}
 spec: {hosts: ['*'], gateways: [g], http: [{route: [{destination: {host: reviews}}]}]}
 ";
-    assert_eq!(names(&gateway(), objects, Type::Cluster), [REVIEWS, "BlackHoleCluster"]);
+    assert_eq!(
+        names(&gateway(), objects, Type::Cluster),
+        [REVIEWS, "BlackHoleCluster"]
+    );
     assert_eq!(names(&gateway(), objects, Type::Endpoint), [REVIEWS]);
+}
+
+#[test]
+fn records_travel_by_mutual_tls_though_telemetry_has_no_proxy() {
+    let telemetry = r"
+apiVersion: v1
+kind: Service
+metadata: {name: telemetry, namespace: istio-system}
+spec: {clusterIP: 10.96.0.9, selector: {app: telemetry}, ports: [{name: grpc, port: 9091}, {name: http, port: 15014}]}
+";
+    let records = cluster(
+        telemetry,
+        "outbound|9091||telemetry.istio-system.svc.cluster.local",
+    );
+    let context = &records["transport_socket"]["typed_config"]["common_tls_context"];
+    assert_eq!(context["alpn_protocols"], json!(["istio-h2", "h2"]));
+    let pages = cluster(
+        telemetry,
+        "outbound|15014||telemetry.istio-system.svc.cluster.local",
+    );
+    assert!(pages.get("transport_socket").is_none());
 }

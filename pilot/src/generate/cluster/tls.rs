@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use mesh_proto::envoy::r#type::matcher::v3::StringMatcher;
 use mesh_proto::{
     envoy::{
         config::{
@@ -21,11 +22,13 @@ use mesh_proto::{
     },
     names,
 };
-use mesh_proto::envoy::r#type::matcher::v3::StringMatcher;
 
 use crate::{
-    generate::value::{any, ads, exact, file, grpc, object, transport_socket},
-    model::{Protocol, policy::{ClientTls, ClientTlsMode}},
+    generate::value::{ads, any, exact, file, grpc, object, transport_socket},
+    model::{
+        Protocol,
+        policy::{ClientTls, ClientTlsMode},
+    },
 };
 
 pub const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
@@ -40,7 +43,11 @@ pub enum IdentitySource {
     #[default]
     Sds,
     /// In files; told by node metadata.
-    Files { certificate: String, key: String, roots: String },
+    Files {
+        certificate: String,
+        key: String,
+        roots: String,
+    },
 }
 
 /// The certificate's part and the roots' part of a TLS context that uses the mesh's identity.
@@ -58,7 +65,10 @@ pub fn mesh_context(
         match_typed_subject_alt_names: accepted.into_iter().map(uri).collect(),
         ..CertificateValidationContext::default()
     };
-    let mut context = CommonTlsContext { alpn_protocols: alpn, ..CommonTlsContext::default() };
+    let mut context = CommonTlsContext {
+        alpn_protocols: alpn,
+        ..CommonTlsContext::default()
+    };
     context.validation_context_type = Some(match source {
         IdentitySource::Sds => {
             context.tls_certificate_sds_secret_configs = vec![own_secret(names::SECRET_WORKLOAD)];
@@ -68,7 +78,11 @@ pub fn mesh_context(
                 ..CombinedCertificateValidationContext::default()
             })
         }
-        IdentitySource::Files { certificate, key, roots } => {
+        IdentitySource::Files {
+            certificate,
+            key,
+            roots,
+        } => {
             context.tls_certificates = vec![certificate_files(certificate, key)];
             validation.trusted_ca = Some(file(roots));
             ValidationContextType::ValidationContext(validation)
@@ -149,7 +163,11 @@ pub fn automatic(mesh: core::TransportSocket) -> Vec<TransportSocketMatch> {
         transport_socket: Some(socket),
     };
     vec![
-        row("tlsMode-istio", serde_json::json!({ (names::metadata::TLS_MODE): names::metadata::ISTIO }), mesh),
+        row(
+            "tlsMode-istio",
+            serde_json::json!({ (names::metadata::TLS_MODE): names::metadata::ISTIO }),
+            mesh,
+        ),
         row("tlsMode-disabled", serde_json::json!({}), raw_socket()),
     ]
 }
@@ -162,7 +180,12 @@ pub fn raw_socket() -> core::TransportSocket {
 pub fn client_socket(tls: &ClientTls, host: &str, protocol: Protocol) -> core::TransportSocket {
     let names_of = |text: &String| SubjectAltNameMatcher {
         // A server's name may stand in any of these; the type that has it is the one that counts.
-        san_type: if text.contains("://") { SanType::Uri } else { SanType::Dns }.into(),
+        san_type: if text.contains("://") {
+            SanType::Uri
+        } else {
+            SanType::Dns
+        }
+        .into(),
         matcher: Some(exact(text)),
         ..SubjectAltNameMatcher::default()
     };
@@ -206,7 +229,17 @@ pub fn client_socket(tls: &ClientTls, host: &str, protocol: Protocol) -> core::T
             common.validation_context_type = Some(ValidationContextType::ValidationContext(validation));
         }
     }
-    let sni = tls.sni.clone().unwrap_or_else(|| if host.starts_with('*') { String::new() } else { host.to_owned() });
-    let context = UpstreamTlsContext { common_tls_context: Some(common), sni, ..UpstreamTlsContext::default() };
+    let sni = tls.sni.clone().unwrap_or_else(|| {
+        if host.starts_with('*') {
+            String::new()
+        } else {
+            host.to_owned()
+        }
+    });
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(common),
+        sni,
+        ..UpstreamTlsContext::default()
+    };
     transport_socket(TLS_SOCKET, any(&context))
 }

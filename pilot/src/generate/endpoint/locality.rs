@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Group, Member};
-use crate::model::{
-    Endpoint, Health, Labels,
-    endpoint::Locality,
-    policy::LocalityBalancing,
-};
+use crate::model::{Endpoint, Health, Labels, endpoint::Locality, policy::LocalityBalancing};
 
 /// The client's side of the question.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +25,16 @@ pub fn groups(
     let mut groups: BTreeMap<(u32, &Locality), Vec<Member>> = BTreeMap::new();
     for endpoint in usable(endpoints, not_ready_too) {
         let priority = balancing.map_or(0, |balancing| priority(balancing, client, endpoint));
-        groups.entry((priority, &endpoint.locality)).or_default().push(Member {
-            address: endpoint.address.clone(),
-            port: endpoint.port,
-            weight: endpoint.weight.max(1),
-            mesh_tls: mesh_tls(endpoint),
-            workload: workload(endpoint),
-        });
+        groups
+            .entry((priority, &endpoint.locality))
+            .or_default()
+            .push(Member {
+                address: endpoint.address.clone(),
+                port: endpoint.port,
+                weight: endpoint.weight.max(1),
+                mesh_tls: mesh_tls(endpoint),
+                workload: workload(endpoint),
+            });
     }
     let mut renumbered: Vec<u32> = groups.keys().map(|(priority, _)| *priority).collect();
     renumbered.dedup();
@@ -48,7 +47,11 @@ pub fn groups(
             Group {
                 locality: locality.clone(),
                 // Envoy wants priorities without gaps.
-                priority: renumbered.iter().position(|p| *p == priority).and_then(|p| p.try_into().ok()).unwrap_or(0),
+                priority: renumbered
+                    .iter()
+                    .position(|p| *p == priority)
+                    .and_then(|p| p.try_into().ok())
+                    .unwrap_or(0),
                 weight: weights.as_ref().map(|weights| share(weights, locality)),
                 members,
             }
@@ -60,7 +63,12 @@ pub fn groups(
 
 /// Ready ones; if there is none, those that drain.
 fn usable<'a>(endpoints: &[&'a Endpoint], not_ready_too: bool) -> Vec<&'a Endpoint> {
-    let of = |health: Health| endpoints.iter().copied().filter(move |endpoint| endpoint.health == health);
+    let of = |health: Health| {
+        endpoints
+            .iter()
+            .copied()
+            .filter(move |endpoint| endpoint.health == health)
+    };
     let mut ready: Vec<&Endpoint> = of(Health::Ready).collect();
     if ready.is_empty() {
         ready = of(Health::Draining).collect();
@@ -99,8 +107,10 @@ fn priority(balancing: &LocalityBalancing, client: Client<'_>, endpoint: &Endpoi
     }
     let (own, other) = (client.locality, &endpoint.locality);
     if own.region != other.region {
-        let preferred =
-            balancing.failover.iter().any(|(from, to)| *from == own.region && *to == other.region);
+        let preferred = balancing
+            .failover
+            .iter()
+            .any(|(from, to)| *from == own.region && *to == other.region);
         return if preferred { 3 } else { 4 };
     }
     match (own.zone == other.zone, own.subzone == other.subzone) {
@@ -112,11 +122,18 @@ fn priority(balancing: &LocalityBalancing, client: Client<'_>, endpoint: &Endpoi
 
 /// The weights that count for a client there.
 fn weights<'a>(balancing: &'a LocalityBalancing, own: &Locality) -> Option<&'a Vec<(Locality, u32)>> {
-    balancing.distribute.iter().find(|(from, _)| covers(from, own)).map(|(_, weights)| weights)
+    balancing
+        .distribute
+        .iter()
+        .find(|(from, _)| covers(from, own))
+        .map(|(_, weights)| weights)
 }
 
 fn share(weights: &[(Locality, u32)], locality: &Locality) -> u32 {
-    weights.iter().find(|(to, _)| covers(to, locality)).map_or(0, |(_, weight)| *weight)
+    weights
+        .iter()
+        .find(|(to, _)| covers(to, locality))
+        .map_or(0, |(_, weight)| *weight)
 }
 
 /// An empty part or `*` stands for all.
@@ -133,26 +150,42 @@ mod tests {
     use crate::testing;
 
     fn endpoint(ip: &str, health: Health, locality: &str) -> Endpoint {
-        Endpoint { health, locality: Locality::parse(locality), ..testing::endpoint(ip, 80) }
+        Endpoint {
+            health,
+            locality: Locality::parse(locality),
+            ..testing::endpoint(ip, 80)
+        }
     }
 
     fn client<'a>(locality: &'a Locality, balancing: Option<&'a LocalityBalancing>) -> Client<'a> {
         static NONE: Labels = Labels::new();
-        Client { locality, labels: &NONE, balancing }
+        Client {
+            locality,
+            labels: &NONE,
+            balancing,
+        }
     }
 
     fn shape(groups: &[Group]) -> Vec<(String, u32, usize)> {
-        groups.iter().map(|g| (g.locality.zone.clone(), g.priority, g.members.len())).collect()
+        groups
+            .iter()
+            .map(|g| (g.locality.zone.clone(), g.priority, g.members.len()))
+            .collect()
     }
 
     #[test]
     fn draining_endpoints_are_the_last_resort() {
-        let (ready, draining) =
-            (endpoint("10.0.0.1", Health::Ready, ""), endpoint("10.0.0.2", Health::Draining, ""));
+        let (ready, draining) = (
+            endpoint("10.0.0.1", Health::Ready, ""),
+            endpoint("10.0.0.2", Health::Draining, ""),
+        );
         let not_ready = endpoint("10.0.0.3", Health::NotReady, "");
         let locality = Locality::default();
         let count = |endpoints: &[&Endpoint], too| {
-            groups(endpoints, too, client(&locality, None), |_| false).iter().map(|g| g.members.len()).sum::<usize>()
+            groups(endpoints, too, client(&locality, None), |_| false)
+                .iter()
+                .map(|g| g.members.len())
+                .sum::<usize>()
         };
         assert_eq!(count(&[&ready, &draining, &not_ready], false), 1);
         assert_eq!(count(&[&draining, &not_ready], false), 1);
@@ -166,9 +199,15 @@ mod tests {
         let b = endpoint("10.0.0.2", Health::Ready, "r1/b");
         let far = endpoint("10.0.0.3", Health::Ready, "r2/c");
         let own = Locality::parse("r1/a");
-        let on = LocalityBalancing { enabled: true, ..LocalityBalancing::default() };
+        let on = LocalityBalancing {
+            enabled: true,
+            ..LocalityBalancing::default()
+        };
         let all = groups(&[&far, &a, &b], false, client(&own, Some(&on)), |_| false);
-        assert_eq!(shape(&all), [("a".into(), 0, 1), ("b".into(), 1, 1), ("c".into(), 2, 1)]);
+        assert_eq!(
+            shape(&all),
+            [("a".into(), 0, 1), ("b".into(), 1, 1), ("c".into(), 2, 1)]
+        );
         let flat = groups(&[&far, &a, &b], false, client(&own, None), |_| false);
         assert!(flat.iter().all(|group| group.priority == 0));
     }
@@ -188,6 +227,9 @@ mod tests {
         };
         let own = Locality::parse("r1/a");
         let all = groups(&[&a, &b, &c], false, client(&own, Some(&on)), |_| false);
-        assert_eq!(all.iter().map(|g| g.weight).collect::<Vec<_>>(), [Some(80), Some(20)]);
+        assert_eq!(
+            all.iter().map(|g| g.weight).collect::<Vec<_>>(),
+            [Some(80), Some(20)]
+        );
     }
 }

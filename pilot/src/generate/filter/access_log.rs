@@ -78,8 +78,14 @@ const JSON: &[(&str, &str)] = &[
     ("response_code", "%RESPONSE_CODE%"),
     ("response_flags", "%RESPONSE_FLAGS%"),
     ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
-    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
-    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+    (
+        "connection_termination_details",
+        "%CONNECTION_TERMINATION_DETAILS%",
+    ),
+    (
+        "upstream_transport_failure_reason",
+        "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    ),
     ("bytes_received", "%BYTES_RECEIVED%"),
     ("bytes_sent", "%BYTES_SENT%"),
     ("duration", "%DURATION%"),
@@ -98,15 +104,24 @@ const JSON: &[(&str, &str)] = &[
 ];
 
 pub fn generate(logs: &Logs, of: Of) -> Vec<AccessLog> {
-    let files = logs.files.iter().map(|log| entry("envoy.access_loggers.file", file(log)));
+    let files = logs
+        .files
+        .iter()
+        .map(|log| entry("envoy.access_loggers.file", file(log)));
     let streams = logs.streams.iter().map(|stream| match of {
-        Of::Requests => entry("envoy.access_loggers.http_grpc", any(&HttpGrpcAccessLogConfig {
-            common_config: Some(common(stream)),
-            ..HttpGrpcAccessLogConfig::default()
-        })),
-        Of::Connections => entry("envoy.access_loggers.tcp_grpc", any(&TcpGrpcAccessLogConfig {
-            common_config: Some(common(stream)),
-        })),
+        Of::Requests => entry(
+            "envoy.access_loggers.http_grpc",
+            any(&HttpGrpcAccessLogConfig {
+                common_config: Some(common(stream)),
+                ..HttpGrpcAccessLogConfig::default()
+            }),
+        ),
+        Of::Connections => entry(
+            "envoy.access_loggers.tcp_grpc",
+            any(&TcpGrpcAccessLogConfig {
+                common_config: Some(common(stream)),
+            }),
+        ),
     });
     files.chain(streams).collect()
 }
@@ -143,7 +158,10 @@ fn file(log: &FileLog) -> Any {
 }
 
 fn default_json() -> serde_json::Value {
-    JSON.iter().map(|(key, operator)| ((*key).to_owned(), (*operator).into())).collect::<serde_json::Map<_, _>>().into()
+    JSON.iter()
+        .map(|(key, operator)| ((*key).to_owned(), (*operator).into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn common(stream: &Stream) -> CommonGrpcAccessLogConfig {

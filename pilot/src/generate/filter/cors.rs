@@ -22,7 +22,10 @@ pub fn generate(cors: &Cors) -> Any {
         allow_methods: cors.methods.join(","),
         allow_headers: cors.headers.join(","),
         expose_headers: cors.expose.join(","),
-        max_age: cors.max_age.map(|age| age.as_secs().to_string()).unwrap_or_default(),
+        max_age: cors
+            .max_age
+            .map(|age| age.as_secs().to_string())
+            .unwrap_or_default(),
         allow_credentials: cors.credentials.map(boolean),
         filter_enabled: Some(runtime_fraction(Percent::ALL)),
         forward_not_matching_preflights: Some(boolean(cors.forward_unmatched)),

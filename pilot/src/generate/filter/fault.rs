@@ -34,5 +34,11 @@ pub fn generate(fault: &Fault) -> Option<Any> {
         }),
         ..FaultAbort::default()
     });
-    (delay.is_some() || abort.is_some()).then(|| any(&HttpFault { delay, abort, ..HttpFault::default() }))
+    (delay.is_some() || abort.is_some()).then(|| {
+        any(&HttpFault {
+            delay,
+            abort,
+            ..HttpFault::default()
+        })
+    })
 }

@@ -101,7 +101,10 @@ pub fn generate(stat_prefix: &str, settings: &Settings, routes: &Routes) -> Filt
         .into(),
         access_log: access_log::generate(&settings.logs, Of::Requests),
         tracing: settings.tracing.as_ref().map(tracing::generate),
-        upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }],
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
         ..HttpConnectionManager::default()
     };
     if side == Side::Inbound {
@@ -117,8 +120,10 @@ pub fn generate(stat_prefix: &str, settings: &Settings, routes: &Routes) -> Filt
 
 fn normalize(manager: &mut HttpConnectionManager, normalization: Normalization) {
     manager.normalize_path = Some(boolean(normalization != Normalization::None));
-    manager.merge_slashes =
-        matches!(normalization, Normalization::MergeSlashes | Normalization::DecodeAndMergeSlashes);
+    manager.merge_slashes = matches!(
+        normalization,
+        Normalization::MergeSlashes | Normalization::DecodeAndMergeSlashes
+    );
     if normalization == Normalization::DecodeAndMergeSlashes {
         manager.set_path_with_escaped_slashes_action(PathWithEscapedSlashesAction::UnescapeAndForward);
     }
@@ -127,7 +132,11 @@ fn normalize(manager: &mut HttpConnectionManager, normalization: Normalization) 
 fn filters(settings: &Settings) -> Vec<HttpFilter> {
     let mut filters: Vec<HttpFilter> = Vec::new();
     if settings.side != Side::Outbound {
-        filters.extend(rbac::http(&settings.authorization).into_iter().map(|config| filter(rbac::HTTP, config)));
+        filters.extend(
+            rbac::http(&settings.authorization)
+                .into_iter()
+                .map(|config| filter(rbac::HTTP, config)),
+        );
     }
     if settings.side != Side::Inbound {
         filters.push(filter(fault::NAME, fault::chain()));
@@ -147,9 +156,10 @@ fn filter(name: &str, config: Any) -> HttpFilter {
 
 fn specifier(routes: &Routes) -> RouteSpecifier {
     match routes {
-        Routes::Named(name) => {
-            RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: name.clone() })
-        }
+        Routes::Named(name) => RouteSpecifier::Rds(Rds {
+            config_source: Some(ads()),
+            route_config_name: name.clone(),
+        }),
         Routes::To { cluster, operation } => RouteSpecifier::RouteConfig(inline(cluster, operation)),
     }
 }
@@ -164,14 +174,20 @@ fn inline(cluster: &str, operation: &str) -> RouteConfiguration {
     let route = Route {
         name: "default".to_owned(),
         r#match: Some(matching::everything()),
-        decorator: Some(Decorator { operation: operation.to_owned(), propagate: None }),
+        decorator: Some(Decorator {
+            operation: operation.to_owned(),
+            propagate: None,
+        }),
         action: Some(Action::Route(action)),
         ..Route::default()
     };
     RouteConfiguration {
         name: cluster.to_owned(),
         virtual_hosts: vec![VirtualHost {
-            name: cluster.replacen("inbound|", "inbound|http|", 1).trim_end_matches('|').to_owned(),
+            name: cluster
+                .replacen("inbound|", "inbound|http|", 1)
+                .trim_end_matches('|')
+                .to_owned(),
             domains: vec!["*".to_owned()],
             routes: vec![route],
             ..VirtualHost::default()

@@ -7,12 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use mesh_proto::{
     envoy::{
-        config::rbac::v3::{
-            Permission, Policy, Principal, Rbac, permission, principal, rbac::Action,
-        },
-        extensions::filters::{
-            http::rbac::v3::Rbac as HttpRbac, network::rbac::v3::Rbac as NetworkRbac,
-        },
+        config::rbac::v3::{Permission, Policy, Principal, Rbac, permission, principal, rbac::Action},
+        extensions::filters::{http::rbac::v3::Rbac as HttpRbac, network::rbac::v3::Rbac as NetworkRbac},
     },
     pb::google::protobuf::Any,
 };
@@ -40,26 +36,38 @@ pub enum Layer {
 
 /// The filters of one chain, in order.
 pub fn http(policies: &[Arc<AuthorizationPolicy>]) -> Vec<Any> {
-    let filter = |rules| any(&HttpRbac { rules: Some(rules), ..HttpRbac::default() });
+    let filter = |rules| {
+        any(&HttpRbac {
+            rules: Some(rules),
+            ..HttpRbac::default()
+        })
+    };
     both(policies, Layer::Http).into_iter().map(filter).collect()
 }
 
 pub fn network(policies: &[Arc<AuthorizationPolicy>]) -> Vec<Any> {
     let filter = |rules| {
-        any(&NetworkRbac { rules: Some(rules), stat_prefix: "tcp.".to_owned(), ..NetworkRbac::default() })
+        any(&NetworkRbac {
+            rules: Some(rules),
+            stat_prefix: "tcp.".to_owned(),
+            ..NetworkRbac::default()
+        })
     };
     both(policies, Layer::Tcp).into_iter().map(filter).collect()
 }
 
 fn both(policies: &[Arc<AuthorizationPolicy>], layer: Layer) -> Vec<Rbac> {
-    [(PolicyAction::Deny, Action::Deny), (PolicyAction::Allow, Action::Allow)]
-        .into_iter()
-        .filter_map(|(wanted, action)| {
-            let concerned: Vec<_> = policies.iter().filter(|policy| policy.action == wanted).collect();
-            // Without any policy that allows, everything is allowed; with one, only what it allows.
-            (!concerned.is_empty()).then(|| rules(&concerned, action, layer))
-        })
-        .collect()
+    [
+        (PolicyAction::Deny, Action::Deny),
+        (PolicyAction::Allow, Action::Allow),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, action)| {
+        let concerned: Vec<_> = policies.iter().filter(|policy| policy.action == wanted).collect();
+        // Without any policy that allows, everything is allowed; with one, only what it allows.
+        (!concerned.is_empty()).then(|| rules(&concerned, action, layer))
+    })
+    .collect()
 }
 
 fn rules(policies: &[&Arc<AuthorizationPolicy>], action: Action, layer: Layer) -> Rbac {
@@ -74,17 +82,27 @@ fn rules(policies: &[&Arc<AuthorizationPolicy>], action: Action, layer: Layer) -
             named.insert(name, generate(rule, layer));
         }
     }
-    Rbac { action: action.into(), policies: named, ..Rbac::default() }
+    Rbac {
+        action: action.into(),
+        policies: named,
+        ..Rbac::default()
+    }
 }
 
 fn generate(rule: &Rule, layer: Layer) -> Policy {
-    let mut permissions: Vec<Permission> =
-        rule.to.iter().map(|operation| permit::operation(operation, layer)).collect();
+    let mut permissions: Vec<Permission> = rule
+        .to
+        .iter()
+        .map(|operation| permit::operation(operation, layer))
+        .collect();
     if permissions.is_empty() {
         permissions.push(permit::anything());
     }
-    let mut principals: Vec<Principal> =
-        rule.from.iter().map(|source| source::source(source, layer)).collect();
+    let mut principals: Vec<Principal> = rule
+        .from
+        .iter()
+        .map(|source| source::source(source, layer))
+        .collect();
     if principals.is_empty() {
         principals.push(source::anybody());
     }
@@ -101,16 +119,32 @@ fn generate(rule: &Rule, layer: Layer) -> Policy {
     if !where_to.is_empty() {
         permissions = permissions
             .into_iter()
-            .map(|permission| permit::all(std::iter::once(permission).chain(where_to.iter().cloned()).collect()))
+            .map(|permission| {
+                permit::all(
+                    std::iter::once(permission)
+                        .chain(where_to.iter().cloned())
+                        .collect(),
+                )
+            })
             .collect();
     }
     if !where_from.is_empty() {
         principals = principals
             .into_iter()
-            .map(|principal| source::all(std::iter::once(principal).chain(where_from.iter().cloned()).collect()))
+            .map(|principal| {
+                source::all(
+                    std::iter::once(principal)
+                        .chain(where_from.iter().cloned())
+                        .collect(),
+                )
+            })
             .collect();
     }
-    Policy { permissions, principals, ..Policy::default() }
+    Policy {
+        permissions,
+        principals,
+        ..Policy::default()
+    }
 }
 
 /// One of `any` must hold and none of `none` may: as parts of a conjunction.
@@ -130,7 +164,9 @@ fn permission(rule: permission::Rule) -> Permission {
 }
 
 fn principal(identifier: principal::Identifier) -> Principal {
-    Principal { identifier: Some(identifier) }
+    Principal {
+        identifier: Some(identifier),
+    }
 }
 
 #[cfg(test)]

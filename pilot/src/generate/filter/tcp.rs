@@ -24,7 +24,10 @@ pub struct Target {
 
 impl Target {
     pub fn only(cluster: impl Into<String>) -> Vec<Self> {
-        vec![Self { cluster: cluster.into(), weight: 1 }]
+        vec![Self {
+            cluster: cluster.into(),
+            weight: 1,
+        }]
     }
 }
 
@@ -54,5 +57,8 @@ pub fn generate(stat_prefix: &str, targets: &[Target], idle: Option<Duration>, l
 }
 
 pub fn network(name: &str, config: mesh_proto::pb::google::protobuf::Any) -> Filter {
-    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
+    Filter {
+        name: name.to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(config)),
+    }
 }

@@ -1,7 +1,10 @@
 //! Traces: which share of requests makes spans, and where the spans go (OTLP).
 
 use mesh_proto::envoy::{
-    config::trace::v3::{OpenTelemetryConfig, tracing::{Http, http}},
+    config::trace::v3::{
+        OpenTelemetryConfig,
+        tracing::{Http, http},
+    },
     extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm,
     r#type::{
         tracing::v3::{CustomTag, custom_tag},
@@ -38,7 +41,12 @@ pub fn generate(tracing: &Tracing) -> hcm::Tracing {
         overall_sampling: percent(100.0),
         max_path_tag_length: Some(uint(tracing.max_path_tag_length)),
         // Envoy refuses a tag without a value.
-        custom_tags: tracing.tags.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| literal(name, value)).collect(),
+        custom_tags: tracing
+            .tags
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| literal(name, value))
+            .collect(),
         provider: Some(Http {
             name: "envoy.tracers.opentelemetry".to_owned(),
             config_type: Some(http::ConfigType::TypedConfig(any(&provider))),
@@ -51,6 +59,8 @@ pub fn generate(tracing: &Tracing) -> hcm::Tracing {
 fn literal(name: &str, value: &str) -> CustomTag {
     CustomTag {
         tag: name.to_owned(),
-        r#type: Some(custom_tag::Type::Literal(custom_tag::Literal { value: value.to_owned() })),
+        r#type: Some(custom_tag::Type::Literal(custom_tag::Literal {
+            value: value.to_owned(),
+        })),
     }
 }

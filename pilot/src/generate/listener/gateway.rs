@@ -11,7 +11,8 @@ use crate::{
         cluster::tls::IdentitySource,
         filter::{
             hcm::{self, Routes, Settings},
-            rbac, tcp::{self, Target},
+            rbac,
+            tcp::{self, Target},
         },
         value::cidr,
     },
@@ -43,17 +44,27 @@ pub struct Chain {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Serves {
     /// HTTP by the route table of this name.
-    Http { routes: String },
+    Http {
+        routes: String,
+    },
     Tcp(Vec<Target>),
 }
 
 pub fn generate(name: String, input: &Input) -> Listener {
-    let mut all = listener(name.clone(), &input.bind, input.port, TrafficDirection::Outbound, true);
+    let mut all = listener(
+        name.clone(),
+        &input.bind,
+        input.port,
+        TrafficDirection::Outbound,
+        true,
+    );
     if input.chains.iter().any(|chain| chain.over_tls) {
         all.listener_filters.push(tls_inspector());
     }
     let chains = input.chains.iter().enumerate();
-    all.filter_chains = chains.map(|(index, own)| one(&format!("{name}_{index}"), own, input)).collect();
+    all.filter_chains = chains
+        .map(|(index, own)| one(&format!("{name}_{index}"), own, input))
+        .collect();
     all
 }
 
@@ -63,16 +74,27 @@ fn one(name: &str, own: &Chain, input: &Input) -> FilterChain {
         ..FilterChainMatch::default()
     };
     if own.over_tls && !own.server_names.iter().any(|host| host.as_str() == "*") {
-        wanted.server_names = own.server_names.iter().map(|host| host.as_str().to_owned()).collect();
+        wanted.server_names = own
+            .server_names
+            .iter()
+            .map(|host| host.as_str().to_owned())
+            .collect();
     }
     let http = matches!(own.serves, Serves::Http { .. });
     let filters = match &own.serves {
         Serves::Http { routes } => {
             let prefix = format!("outbound_{}_{}", input.bind, input.port);
-            vec![hcm::generate(&prefix, &input.settings, &Routes::Named(routes.clone()))]
+            vec![hcm::generate(
+                &prefix,
+                &input.settings,
+                &Routes::Named(routes.clone()),
+            )]
         }
         Serves::Tcp(targets) => {
-            let prefix = targets.first().map(|target| target.cluster.clone()).unwrap_or_default();
+            let prefix = targets
+                .first()
+                .map(|target| target.cluster.clone())
+                .unwrap_or_default();
             let authorize = rbac::network(&input.settings.authorization).into_iter();
             authorize
                 .map(|config| tcp::network(rbac::NETWORK, config))

@@ -12,13 +12,16 @@ use mesh_proto::{
     names,
 };
 
-use super::{MESH_HTTP, PLAIN_HTTP, chain, http_inspector, listener, original_dst, owned, tls, tls_inspector};
+use super::{
+    MESH_HTTP, PLAIN_HTTP, chain, http_inspector, listener, original_dst, owned, tls, tls_inspector,
+};
 use crate::{
     generate::{
         filter::{
             access_log::Logs,
             hcm::{self, Routes, Settings},
-            rbac, tcp::{self, Target},
+            rbac,
+            tcp::{self, Target},
         },
         value::{duration, uint},
     },
@@ -49,10 +52,20 @@ pub struct Port {
 }
 
 pub fn generate(name: String, input: &Input) -> Listener {
-    let mut all = listener(name, "0.0.0.0", names::port::INBOUND, TrafficDirection::Inbound, true);
+    let mut all = listener(
+        name,
+        "0.0.0.0",
+        names::port::INBOUND,
+        TrafficDirection::Inbound,
+        true,
+    );
     all.listener_filters = vec![original_dst(), tls_inspector()];
     // Plain connections need another look only where their protocol is not declared.
-    if input.ports.iter().any(|port| port.protocol.is_auto() && port.mode != MtlsMode::Strict) {
+    if input
+        .ports
+        .iter()
+        .any(|port| port.protocol.is_auto() && port.mode != MtlsMode::Strict)
+    {
         all.listener_filters.push(http_inspector());
     }
     all.listener_filters_timeout = Some(duration(input.timeout));
@@ -63,7 +76,11 @@ pub fn generate(name: String, input: &Input) -> Listener {
         None,
         &Logs::default(),
     );
-    all.filter_chains = vec![chain("virtualInbound-blackhole", Some(at(Some(names::port::INBOUND))), vec![nowhere])];
+    all.filter_chains = vec![chain(
+        "virtualInbound-blackhole",
+        Some(at(Some(names::port::INBOUND))),
+        vec![nowhere],
+    )];
     for port in &input.ports {
         all.filter_chains.extend(declared(port, input));
     }
@@ -75,7 +92,10 @@ pub fn generate(name: String, input: &Input) -> Listener {
 }
 
 fn at(port: Option<u16>) -> FilterChainMatch {
-    FilterChainMatch { destination_port: port.map(|port| uint(u32::from(port))), ..FilterChainMatch::default() }
+    FilterChainMatch {
+        destination_port: port.map(|port| uint(u32::from(port))),
+        ..FilterChainMatch::default()
+    }
 }
 
 /// What the connection starts with.
@@ -108,28 +128,62 @@ fn declared(port: &Port, input: &Input) -> Vec<FilterChain> {
             if passes { bytes.clear() } else { https.clear() }
         }
         if looks {
-            let own = chain(&label("mtls_http"), Some(starts(Some(number), "tls", &https)), http());
-            chains.push(FilterChain { transport_socket: Some(tls::mesh(&input.tls, true)), ..own });
+            let own = chain(
+                &label("mtls_http"),
+                Some(starts(Some(number), "tls", &https)),
+                http(),
+            );
+            chains.push(FilterChain {
+                transport_socket: Some(tls::mesh(&input.tls, true)),
+                ..own
+            });
         }
         if passes {
-            let own = chain(&label("mtls_tcp"), Some(starts(Some(number), "tls", &bytes)), tcp());
-            chains.push(FilterChain { transport_socket: Some(tls::mesh(&input.tls, false)), ..own });
+            let own = chain(
+                &label("mtls_tcp"),
+                Some(starts(Some(number), "tls", &bytes)),
+                tcp(),
+            );
+            chains.push(FilterChain {
+                transport_socket: Some(tls::mesh(&input.tls, false)),
+                ..own
+            });
         }
         if strict {
             return chains;
         }
         // The application's own TLS.
-        chains.push(chain(&label("tls"), Some(starts(Some(number), "tls", &[])), tcp()));
+        chains.push(chain(
+            &label("tls"),
+            Some(starts(Some(number), "tls", &[])),
+            tcp(),
+        ));
     }
     if protocol.is_auto() {
-        chains.push(chain(&label("http"), Some(starts(Some(number), "raw_buffer", PLAIN_HTTP)), http()));
+        chains.push(chain(
+            &label("http"),
+            Some(starts(Some(number), "raw_buffer", PLAIN_HTTP)),
+            http(),
+        ));
     }
     let rest = if protocol.is_http() { http() } else { tcp() };
     // With TLS told apart this is what is left; without, it is everything.
-    let transport = if port.mode == MtlsMode::Disable && !protocol.is_auto() { "" } else { "raw_buffer" };
-    chains.push(chain(&label(if protocol.is_http() { "http" } else { "tcp" }), Some(starts(Some(number), transport, &[])), rest));
+    let transport = if port.mode == MtlsMode::Disable && !protocol.is_auto() {
+        ""
+    } else {
+        "raw_buffer"
+    };
+    chains.push(chain(
+        &label(if protocol.is_http() { "http" } else { "tcp" }),
+        Some(starts(Some(number), transport, &[])),
+        rest,
+    ));
     if port.mode == MtlsMode::Disable && protocol.is_auto() {
-        chains.push(chain(&label("tls"), Some(starts(Some(number), "tls", &[])), tcp()));
+        chains.push(chain(
+            &label("tls"),
+            Some(starts(Some(number), "tls", &[])),
+            tcp(),
+        ));
     }
     chains
 }
@@ -148,7 +202,10 @@ fn passed(port: Option<u16>, mode: MtlsMode, input: &Input) -> Vec<FilterChain> 
             _ => MESH_HTTP.iter().copied().chain([names::alpn::TCP]).collect(),
         };
         let own = chain(&label("mtls"), Some(starts(port, "tls", &offered)), filters());
-        chains.push(FilterChain { transport_socket: Some(tls::mesh(&input.tls, false)), ..own });
+        chains.push(FilterChain {
+            transport_socket: Some(tls::mesh(&input.tls, false)),
+            ..own
+        });
     }
     if mode != MtlsMode::Strict {
         chains.push(chain(&label("tcp"), Some(at(port)), filters()));
@@ -158,16 +215,31 @@ fn passed(port: Option<u16>, mode: MtlsMode, input: &Input) -> Vec<FilterChain> 
 
 fn http_filters(port: &Port, input: &Input) -> Vec<Filter> {
     let cluster = names::inbound_cluster(port.number);
-    let routes = Routes::To { cluster, operation: port.operation.clone() };
-    vec![hcm::generate(&format!("inbound_0.0.0.0_{}", port.number), &input.settings, &routes)]
+    let routes = Routes::To {
+        cluster,
+        operation: port.operation.clone(),
+    };
+    vec![hcm::generate(
+        &format!("inbound_0.0.0.0_{}", port.number),
+        &input.settings,
+        &routes,
+    )]
 }
 
 fn tcp_filters(cluster: &str, input: &Input) -> Vec<Filter> {
     let mut filters = authorize(&input.settings.authorization);
-    filters.push(tcp::generate(cluster, &Target::only(cluster), None, &input.settings.logs));
+    filters.push(tcp::generate(
+        cluster,
+        &Target::only(cluster),
+        None,
+        &input.settings.logs,
+    ));
     filters
 }
 
 fn authorize(policies: &[Arc<AuthorizationPolicy>]) -> Vec<Filter> {
-    rbac::network(policies).into_iter().map(|config| tcp::network(rbac::NETWORK, config)).collect()
+    rbac::network(policies)
+        .into_iter()
+        .map(|config| tcp::network(rbac::NETWORK, config))
+        .collect()
 }

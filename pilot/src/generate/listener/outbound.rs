@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_proto::{
     envoy::{
         config::{
-            core::v3::{TrafficDirection, SubstitutionFormatString, substitution_format_string::Format},
+            core::v3::{SubstitutionFormatString, TrafficDirection, substitution_format_string::Format},
             listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
         },
         extensions::filters::{
@@ -82,7 +82,13 @@ pub struct Chain {
 }
 
 pub fn virtual_outbound(name: String, input: &Virtual) -> Listener {
-    let mut all = listener(name, "0.0.0.0", names::port::OUTBOUND, TrafficDirection::Outbound, true);
+    let mut all = listener(
+        name,
+        "0.0.0.0",
+        names::port::OUTBOUND,
+        TrafficDirection::Outbound,
+        true,
+    );
     all.use_original_dst = Some(boolean(true));
     all.listener_filters = vec![original_dst()];
     // Somebody called the proxy's own port: there is no original destination, and a loop must not start.
@@ -97,19 +103,32 @@ pub fn virtual_outbound(name: String, input: &Virtual) -> Listener {
         &Logs::default(),
     );
     all.filter_chains = vec![chain("virtualOutbound-blackhole", Some(own), vec![nowhere])];
-    all.default_filter_chain =
-        Some(chain("virtualOutbound-catchall-tcp", None, vec![unknown(input.allow_any, &input.logs)]));
+    all.default_filter_chain = Some(chain(
+        "virtualOutbound-catchall-tcp",
+        None,
+        vec![unknown(input.allow_any, &input.logs)],
+    ));
     all
 }
 
 /// What happens to connections to unknown destinations.
 fn unknown(allow_any: bool, logs: &Logs) -> Filter {
-    let cluster = if allow_any { names::cluster::PASSTHROUGH } else { names::cluster::BLACK_HOLE };
+    let cluster = if allow_any {
+        names::cluster::PASSTHROUGH
+    } else {
+        names::cluster::BLACK_HOLE
+    };
     tcp::generate(cluster, &Target::only(cluster), None, logs)
 }
 
 pub fn http(name: String, input: &Http) -> Listener {
-    let mut http = listener(name.clone(), "0.0.0.0", input.port, TrafficDirection::Outbound, false);
+    let mut http = listener(
+        name.clone(),
+        "0.0.0.0",
+        input.port,
+        TrafficDirection::Outbound,
+        false,
+    );
     let manager = hcm::generate(
         &format!("outbound_{name}"),
         &input.settings,
@@ -120,7 +139,13 @@ pub fn http(name: String, input: &Http) -> Listener {
 }
 
 pub fn tcp(name: String, input: &Tcp) -> Listener {
-    let mut tcp = listener(name.clone(), &input.address, input.port, TrafficDirection::Outbound, false);
+    let mut tcp = listener(
+        name.clone(),
+        &input.address,
+        input.port,
+        TrafficDirection::Outbound,
+        false,
+    );
     if input.chains.iter().any(|chain| !chain.server_names.is_empty()) {
         tcp.listener_filters.push(tls_inspector());
     }
@@ -130,10 +155,11 @@ pub fn tcp(name: String, input: &Tcp) -> Listener {
         tcp.continue_on_listener_filters_timeout = true;
         tcp.filter_chains.extend(sniffed(&name, sniff));
     }
-    tcp.filter_chains.extend(input.chains.iter().enumerate().map(|(index, own)| {
-        let filter = tcp::generate(&stat_name(&own.targets), &own.targets, input.idle, &input.logs);
-        chain(&format!("{name}_{index}"), Some(condition(own)), vec![filter])
-    }));
+    tcp.filter_chains
+        .extend(input.chains.iter().enumerate().map(|(index, own)| {
+            let filter = tcp::generate(&stat_name(&own.targets), &own.targets, input.idle, &input.logs);
+            chain(&format!("{name}_{index}"), Some(condition(own)), vec![filter])
+        }));
     let rest = match &input.rest {
         Some(targets) => tcp::generate(&stat_name(targets), targets, input.idle, &input.logs),
         None => unknown(input.allow_any, &input.logs),
@@ -148,7 +174,10 @@ pub fn tcp(name: String, input: &Tcp) -> Listener {
 }
 
 fn stat_name(targets: &[Target]) -> String {
-    targets.first().map_or_else(|| names::cluster::BLACK_HOLE.to_owned(), |target| target.cluster.clone())
+    targets.first().map_or_else(
+        || names::cluster::BLACK_HOLE.to_owned(),
+        |target| target.cluster.clone(),
+    )
 }
 
 fn condition(own: &Chain) -> FilterChainMatch {
@@ -158,7 +187,11 @@ fn condition(own: &Chain) -> FilterChainMatch {
     };
     // "*" is every name, which is no condition.
     if !own.server_names.iter().any(|host| host.as_str() == "*") {
-        wanted.server_names = own.server_names.iter().map(|host| host.as_str().to_owned()).collect();
+        wanted.server_names = own
+            .server_names
+            .iter()
+            .map(|host| host.as_str().to_owned())
+            .collect();
     }
     if !own.server_names.is_empty() {
         "tls".clone_into(&mut wanted.transport_protocol);
@@ -169,19 +202,28 @@ fn condition(own: &Chain) -> FilterChainMatch {
 /// Chains for HTTP that was found by looking.
 fn sniffed(name: &str, sniff: &Sniff) -> Vec<FilterChain> {
     let manager = |protocols: &[&str], offered: Option<&str>| {
-        let wanted =
-            FilterChainMatch { application_protocols: owned(protocols), ..FilterChainMatch::default() };
+        let wanted = FilterChainMatch {
+            application_protocols: owned(protocols),
+            ..FilterChainMatch::default()
+        };
         let manager = hcm::generate(
             &format!("outbound_{name}"),
             &sniff.settings,
             &Routes::Named(sniff.routes.clone()),
         );
         let filters = offered.map(offer).into_iter().chain([manager]).collect();
-        chain(&format!("http_{}", protocols.last().copied().unwrap_or_default()), Some(wanted), filters)
+        chain(
+            &format!("http_{}", protocols.last().copied().unwrap_or_default()),
+            Some(wanted),
+            filters,
+        )
     };
     if sniff.tell_alpn {
         let h2 = format!("{},h2", names::alpn::HTTP_2);
-        vec![manager(&PLAIN_HTTP[..2], None), manager(&PLAIN_HTTP[2..], Some(&h2))]
+        vec![
+            manager(&PLAIN_HTTP[..2], None),
+            manager(&PLAIN_HTTP[2..], Some(&h2)),
+        ]
     } else {
         vec![manager(PLAIN_HTTP, None)]
     }
@@ -194,10 +236,15 @@ fn offer(protocols: &str) -> Filter {
         ..SubstitutionFormatString::default()
     };
     let state = FilterStateValue {
-        key: Some(filter_state_value::Key::ObjectKey("envoy.network.application_protocols".to_owned())),
+        key: Some(filter_state_value::Key::ObjectKey(
+            "envoy.network.application_protocols".to_owned(),
+        )),
         value: Some(filter_state_value::Value::FormatString(value)),
         ..FilterStateValue::default()
     };
-    let config = SetFilterState { on_new_connection: vec![state], ..SetFilterState::default() };
+    let config = SetFilterState {
+        on_new_connection: vec![state],
+        ..SetFilterState::default()
+    };
     tcp::network("envoy.filters.network.set_filter_state", any(&config))
 }

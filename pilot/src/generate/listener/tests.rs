@@ -12,20 +12,38 @@ fn listener(app: &str, objects: &str, name: &str) -> Value {
 /// Name → chain.
 fn chain<'a>(listener: &'a Value, name: &str) -> &'a Value {
     let chains = listener["filter_chains"].as_array().unwrap();
-    chains.iter().find(|chain| chain["name"] == name).unwrap_or_else(|| panic!("no chain {name} in {listener:#}"))
+    chains
+        .iter()
+        .find(|chain| chain["name"] == name)
+        .unwrap_or_else(|| panic!("no chain {name} in {listener:#}"))
 }
 
 fn chain_names(listener: &Value) -> Vec<&str> {
-    listener["filter_chains"].as_array().unwrap().iter().map(|chain| chain["name"].as_str().unwrap()).collect()
+    listener["filter_chains"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|chain| chain["name"].as_str().unwrap())
+        .collect()
 }
 
 fn filter_names(chain: &Value) -> Vec<&str> {
-    chain["filters"].as_array().unwrap().iter().map(|filter| filter["name"].as_str().unwrap()).collect()
+    chain["filters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|filter| filter["name"].as_str().unwrap())
+        .collect()
 }
 
 fn http_filters(chain: &Value) -> Vec<&str> {
     let manager = &chain["filters"][0]["typed_config"];
-    manager["http_filters"].as_array().unwrap().iter().map(|filter| filter["name"].as_str().unwrap()).collect()
+    manager["http_filters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|filter| filter["name"].as_str().unwrap())
+        .collect()
 }
 
 fn peer_authentication(mode: &str) -> String {
@@ -56,8 +74,14 @@ fn virtual_outbound_hands_over_and_lets_the_unknown_pass() {
     let all = listener("reviews", "", "virtualOutbound");
     assert_eq!(all["use_original_dst"], true);
     assert_eq!(all["traffic_direction"], "OUTBOUND");
-    assert_eq!(all["address"]["socket_address"], json!({"address": "0.0.0.0", "port_value": 15001}));
-    assert_eq!(all["default_filter_chain"]["filters"][0]["typed_config"]["cluster"], "PassthroughCluster");
+    assert_eq!(
+        all["address"]["socket_address"],
+        json!({"address": "0.0.0.0", "port_value": 15001})
+    );
+    assert_eq!(
+        all["default_filter_chain"]["filters"][0]["typed_config"]["cluster"],
+        "PassthroughCluster"
+    );
     let own = chain(&all, "virtualOutbound-blackhole");
     assert_eq!(own["filter_chain_match"]["destination_port"], 15001);
     assert_eq!(own["filters"][0]["typed_config"]["cluster"], "BlackHoleCluster");
@@ -71,7 +95,11 @@ fn http_tcp_and_undeclared_ports() {
     assert_eq!(manager["rds"]["route_config_name"], "9080");
     assert_eq!(manager["stat_prefix"], "outbound_0.0.0.0_9080");
     assert_eq!(manager["upgrade_configs"][0]["upgrade_type"], "websocket");
-    let filters = ["envoy.filters.http.fault", "envoy.filters.http.cors", "envoy.filters.http.router"];
+    let filters = [
+        "envoy.filters.http.fault",
+        "envoy.filters.http.cors",
+        "envoy.filters.http.router",
+    ];
     assert_eq!(http_filters(&http["filter_chains"][0]), filters);
 
     let tcp = listener("reviews", "", "10.96.0.3_6379");
@@ -79,10 +107,16 @@ fn http_tcp_and_undeclared_ports() {
     assert_eq!(proxy["cluster"], "outbound|6379||redis.default.svc.cluster.local");
 
     let odd = listener("reviews", "", "10.96.0.4_7000");
-    assert_eq!(odd["listener_filters"][0]["name"], "envoy.filters.listener.http_inspector");
+    assert_eq!(
+        odd["listener_filters"][0]["name"],
+        "envoy.filters.listener.http_inspector"
+    );
     assert_eq!(odd["continue_on_listener_filters_timeout"], true);
     let found = &odd["filter_chains"][0];
-    assert_eq!(found["filter_chain_match"]["application_protocols"], json!(["http/1.0", "http/1.1", "h2c"]));
+    assert_eq!(
+        found["filter_chain_match"]["application_protocols"],
+        json!(["http/1.0", "http/1.1", "h2c"])
+    );
     let table = &found["filters"][0]["typed_config"]["rds"]["route_config_name"];
     assert_eq!(*table, "odd.default.svc.cluster.local:7000");
 }
@@ -92,19 +126,31 @@ fn a_stock_envoy_is_told_what_to_offer_for_an_undeclared_port() {
     let mut envoy = sidecar("reviews");
     envoy.ours = false;
     let odd = resource(&envoy, "", Type::Listener, "10.96.0.4_7000");
-    assert_eq!(filter_names(&odd["default_filter_chain"])[0], "envoy.filters.network.set_filter_state");
+    assert_eq!(
+        filter_names(&odd["default_filter_chain"])[0],
+        "envoy.filters.network.set_filter_state"
+    );
 }
 
 #[test]
 fn permissive_takes_both_strict_one_disable_the_other() {
     let permissive = listener("reviews", "", "virtualInbound");
     let names = chain_names(&permissive);
-    for name in ["8080_mtls_http", "8080_tls", "8080_http", "virtualInbound-catchall-mtls", "virtualInbound-catchall-tcp"] {
+    for name in [
+        "8080_mtls_http",
+        "8080_tls",
+        "8080_http",
+        "virtualInbound-catchall-mtls",
+        "virtualInbound-catchall-tcp",
+    ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let mutual = chain(&permissive, "8080_mtls_http");
     let offered = &mutual["filter_chain_match"]["application_protocols"];
-    assert_eq!(*offered, json!(["istio-http/1.0", "istio-http/1.1", "istio-h2", "istio"]));
+    assert_eq!(
+        *offered,
+        json!(["istio-http/1.0", "istio-http/1.1", "istio-h2", "istio"])
+    );
     let context = &mutual["transport_socket"]["typed_config"];
     assert_eq!(context["require_client_certificate"], true);
     let validation = &context["common_tls_context"]["combined_validation_context"];
@@ -114,15 +160,32 @@ fn permissive_takes_both_strict_one_disable_the_other() {
     );
     let manager = &mutual["filters"][0]["typed_config"];
     assert_eq!(manager["forward_client_cert_details"], "APPEND_FORWARD");
-    assert_eq!(manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"], "inbound|8080||");
+    assert_eq!(
+        manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"],
+        "inbound|8080||"
+    );
 
     let strict = listener("reviews", &peer_authentication("STRICT"), "virtualInbound");
     let names = chain_names(&strict);
-    assert_eq!(names, ["virtualInbound-blackhole", "8080_mtls_http", "virtualInbound-catchall-mtls"]);
+    assert_eq!(
+        names,
+        [
+            "virtualInbound-blackhole",
+            "8080_mtls_http",
+            "virtualInbound-catchall-mtls"
+        ]
+    );
 
     let disable = listener("reviews", &peer_authentication("DISABLE"), "virtualInbound");
     let names = chain_names(&disable);
-    assert_eq!(names, ["virtualInbound-blackhole", "8080_http", "virtualInbound-catchall-tcp"]);
+    assert_eq!(
+        names,
+        [
+            "virtualInbound-blackhole",
+            "8080_http",
+            "virtualInbound-catchall-tcp"
+        ]
+    );
 }
 
 #[test]
@@ -132,7 +195,10 @@ fn a_port_may_differ_from_its_workload() {
                   portLevelMtls: {9999: {mode: DISABLE}, 8080: {mode: PERMISSIVE}}}\n";
     let names_of = listener("reviews", policy, "virtualInbound");
     let names = chain_names(&names_of);
-    assert!(names.contains(&"8080_http") && names.contains(&"9999_tcp"), "{names:?}");
+    assert!(
+        names.contains(&"8080_http") && names.contains(&"9999_tcp"),
+        "{names:?}"
+    );
     assert!(!names.contains(&"virtualInbound-catchall-tcp"), "{names:?}");
 }
 
@@ -140,7 +206,13 @@ fn a_port_may_differ_from_its_workload() {
 fn undeclared_inbound_ports_are_found_out() {
     let all = listener("odd", "", "virtualInbound");
     let names = chain_names(&all);
-    for name in ["7000_mtls_http", "7000_mtls_tcp", "7000_tls", "7000_http", "7000_tcp"] {
+    for name in [
+        "7000_mtls_http",
+        "7000_mtls_tcp",
+        "7000_tls",
+        "7000_http",
+        "7000_tcp",
+    ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let last = all["listener_filters"].as_array().unwrap().last().unwrap();
@@ -158,11 +230,20 @@ spec:
   rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/reviews]}}], to: [{operation: {methods: [GET]}}]}]
 ";
     let all = listener("ratings", policy, "virtualInbound");
-    assert_eq!(http_filters(chain(&all, "9080_mtls_http"))[0], "envoy.filters.http.rbac");
+    assert_eq!(
+        http_filters(chain(&all, "9080_mtls_http"))[0],
+        "envoy.filters.http.rbac"
+    );
     let passed = chain(&all, "virtualInbound-catchall-mtls");
-    assert_eq!(filter_names(passed), ["envoy.filters.network.rbac", "envoy.filters.network.tcp_proxy"]);
+    assert_eq!(
+        filter_names(passed),
+        ["envoy.filters.network.rbac", "envoy.filters.network.tcp_proxy"]
+    );
     let rules = &passed["filters"][0]["typed_config"]["rules"];
-    assert!(rules.get("policies").is_none(), "a rule about methods allows no plain connection: {rules}");
+    assert!(
+        rules.get("policies").is_none(),
+        "a rule about methods allows no plain connection: {rules}"
+    );
 }
 
 #[test]
@@ -183,7 +264,10 @@ data: {mesh: 'accessLogFile: /dev/stdout'}
     let logs = manager["access_log"].as_array().unwrap();
     assert_eq!(logs[0]["typed_config"]["path"], "/dev/stdout");
     let service = &logs[1]["typed_config"]["common_config"]["grpc_service"]["envoy_grpc"]["cluster_name"];
-    assert_eq!(*service, "outbound|9091||telemetry.istio-system.svc.cluster.local");
+    assert_eq!(
+        *service,
+        "outbound|9091||telemetry.istio-system.svc.cluster.local"
+    );
     assert_eq!(manager["tracing"]["random_sampling"]["value"], 1.0);
     let off = format!(
         "{telemetry}---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\n\
@@ -192,7 +276,10 @@ data: {mesh: 'accessLogFile: /dev/stdout'}
     );
     let http = listener("reviews", &off, "0.0.0.0_9080");
     let manager = &http["filter_chains"][0]["filters"][0]["typed_config"];
-    assert!(manager.get("access_log").is_none() && manager.get("tracing").is_none(), "{manager}");
+    assert!(
+        manager.get("access_log").is_none() && manager.get("tracing").is_none(),
+        "{manager}"
+    );
 }
 
 const GATEWAY: &str = r"
@@ -233,12 +320,18 @@ fn a_gateway_binds_the_ports_behind_its_service() {
     assert_eq!(manager["use_remote_address"], true);
 
     let tls = resource(&gateway(), GATEWAY, Type::Listener, "0.0.0.0_8443");
-    assert_eq!(tls["listener_filters"][0]["name"], "envoy.filters.listener.tls_inspector");
+    assert_eq!(
+        tls["listener_filters"][0]["name"],
+        "envoy.filters.listener.tls_inspector"
+    );
     let chains = tls["filter_chains"].as_array().unwrap();
     assert_eq!(chains[0]["filter_chain_match"]["server_names"], json!(["a.test"]));
     let context = &chains[0]["transport_socket"]["typed_config"]["common_tls_context"];
     let secret = &context["tls_certificate_sds_secret_configs"][0];
-    assert_eq!((&secret["name"], &secret["sds_config"]["ads"]), (&json!("kubernetes://a"), &json!({})));
+    assert_eq!(
+        (&secret["name"], &secret["sds_config"]["ads"]),
+        (&json!("kubernetes://a"), &json!({}))
+    );
     assert_eq!(chains[1]["filter_chain_match"]["server_names"], json!(["b.test"]));
     assert!(chains[1].get("transport_socket").is_none());
     let target = &chains[1]["filters"][0]["typed_config"]["cluster"];
@@ -253,13 +346,24 @@ fn certificates_may_be_in_files() {
         key: "/k".into(),
         roots: "/r".into(),
     };
-    let objects = GATEWAY.replace("credentialName: a}", "credentialName: a, minProtocolVersion: TLSV1_2}");
+    let objects = GATEWAY.replace(
+        "credentialName: a}",
+        "credentialName: a, minProtocolVersion: TLSV1_2}",
+    );
     let tls = resource(&envoy, &objects, Type::Listener, "0.0.0.0_8443");
     let context = &tls["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"];
     assert_eq!(context["tls_params"]["tls_minimum_protocol_version"], "TLSv1_2");
-    let cluster =
-        resource(&envoy, GATEWAY, Type::Cluster, "outbound|6379||redis.default.svc.cluster.local");
-    let context = &cluster["transport_socket_matches"][0]["transport_socket"]["typed_config"]["common_tls_context"];
-    assert_eq!(context["tls_certificates"][0]["certificate_chain"]["filename"], "/c");
+    let cluster = resource(
+        &envoy,
+        GATEWAY,
+        Type::Cluster,
+        "outbound|6379||redis.default.svc.cluster.local",
+    );
+    let context =
+        &cluster["transport_socket_matches"][0]["transport_socket"]["typed_config"]["common_tls_context"];
+    assert_eq!(
+        context["tls_certificates"][0]["certificate_chain"]["filename"],
+        "/c"
+    );
     assert_eq!(context["validation_context"]["trusted_ca"]["filename"], "/r");
 }

@@ -32,7 +32,11 @@ pub struct Mesh {
 
 pub fn mesh(own: &Mesh, http: bool) -> TransportSocket {
     let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &[] };
-    let accepted = own.trust_domains.iter().map(|domain| prefix(&format!("spiffe://{domain}/"))).collect();
+    let accepted = own
+        .trust_domains
+        .iter()
+        .map(|domain| prefix(&format!("spiffe://{domain}/")))
+        .collect();
     let mut context = mesh_context(&own.source, accepted, super::owned(alpn));
     context.tls_params = Some(TlsParameters {
         tls_minimum_protocol_version: match own.minimum {
@@ -47,12 +51,20 @@ pub fn mesh(own: &Mesh, http: bool) -> TransportSocket {
 }
 
 /// A gateway's server. `None` when its TLS is not ended here.
-pub fn server(tls: &ServerTls, source: &IdentitySource, trust_domains: &[String], http: bool) -> Option<TransportSocket> {
+pub fn server(
+    tls: &ServerTls,
+    source: &IdentitySource,
+    trust_domains: &[String],
+    http: bool,
+) -> Option<TransportSocket> {
     let alpn = super::owned(if http { &["h2", "http/1.1"] } else { &[] });
     let (verify, require) = match tls.mode {
         ServerTlsMode::None | ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => return None,
         ServerTlsMode::MeshMutual => {
-            let accepted = trust_domains.iter().map(|domain| prefix(&format!("spiffe://{domain}/"))).collect();
+            let accepted = trust_domains
+                .iter()
+                .map(|domain| prefix(&format!("spiffe://{domain}/")))
+                .collect();
             return Some(downstream(mesh_context(source, accepted, alpn), true));
         }
         ServerTlsMode::Simple => (false, false),
@@ -65,7 +77,9 @@ pub fn server(tls: &ServerTls, source: &IdentitySource, trust_domains: &[String]
         tls_certificate_sds_secret_configs: tls.credentials.iter().map(|name| credential(name)).collect(),
         ..CommonTlsContext::default()
     };
-    if let (true, Some(certificate), Some(key)) = (tls.credentials.is_empty(), &tls.certificate, &tls.private_key) {
+    if let (true, Some(certificate), Some(key)) =
+        (tls.credentials.is_empty(), &tls.certificate, &tls.private_key)
+    {
         context.tls_certificates = vec![certificate_files(certificate, key)];
     }
     if verify {
@@ -76,7 +90,12 @@ pub fn server(tls: &ServerTls, source: &IdentitySource, trust_domains: &[String]
 
 fn validation(tls: &ServerTls) -> ValidationContextType {
     let name = |text: &String| SubjectAltNameMatcher {
-        san_type: if text.contains("://") { SanType::Uri } else { SanType::Dns }.into(),
+        san_type: if text.contains("://") {
+            SanType::Uri
+        } else {
+            SanType::Dns
+        }
+        .into(),
         matcher: Some(exact(text)),
         ..SubjectAltNameMatcher::default()
     };

@@ -10,7 +10,11 @@ use std::{
 use super::{Input, gateway, inbound, outbound, tls};
 use crate::{
     generate::{
-        filter::{access_log::Logs, hcm::{Settings, Side}, tcp::Target},
+        filter::{
+            access_log::Logs,
+            hcm::{Settings, Side},
+            tcp::Target,
+        },
         own,
         route::{self, gateway::Bound},
     },
@@ -26,21 +30,39 @@ use crate::{
 const INBOUND_DETECTION: Duration = Duration::from_secs(5);
 
 pub fn inputs(view: &View<'_>) -> Vec<Input> {
-    if view.is_gateway() { gateways(view) } else { sidecar(view) }
+    if view.is_gateway() {
+        gateways(view)
+    } else {
+        sidecar(view)
+    }
 }
 
 fn sidecar(view: &View<'_>) -> Vec<Input> {
     let settings = view.http_settings(Side::Outbound);
     let logs = view.logs(Side::Outbound);
-    let virtual_outbound = outbound::Virtual { allow_any: view.allow_any(), logs: logs.clone() };
-    let mut inputs =
-        vec![Input::VirtualOutbound(virtual_outbound), Input::VirtualInbound(Box::new(to_workload(view)))];
+    let virtual_outbound = outbound::Virtual {
+        allow_any: view.allow_any(),
+        logs: logs.clone(),
+    };
+    let mut inputs = vec![
+        Input::VirtualOutbound(virtual_outbound),
+        Input::VirtualInbound(Box::new(to_workload(view))),
+    ];
     let mut http_ports = BTreeSet::new();
     for service in view.services() {
-        http_ports.extend(service.ports.iter().filter(|port| port.protocol.is_http()).map(|port| port.number));
+        http_ports.extend(
+            service
+                .ports
+                .iter()
+                .filter(|port| port.protocol.is_http())
+                .map(|port| port.number),
+        );
     }
     inputs.extend(http_ports.iter().map(|port| {
-        Input::Http(outbound::Http { port: *port, settings: settings.clone() })
+        Input::Http(outbound::Http {
+            port: *port,
+            settings: settings.clone(),
+        })
     }));
     let mut tcp: BTreeMap<(String, u16), outbound::Tcp> = BTreeMap::new();
     for service in view.services() {
@@ -64,10 +86,16 @@ fn add(
     http_ports: &BTreeSet<u16>,
     all: &mut BTreeMap<(String, u16), outbound::Tcp>,
 ) {
-    let plain = Target::only(mesh_proto::names::outbound_cluster(port.number, "", service.host.as_str()));
+    let plain = Target::only(mesh_proto::names::outbound_cluster(
+        port.number,
+        "",
+        service.host.as_str(),
+    ));
     let chains = chains(view, service, port);
     let rest = rest(view, service, port).unwrap_or_else(|| plain.clone());
-    let idle = view.policy(service).and_then(|rule| rule.effective(port.number, None).pool?.tcp_idle_timeout);
+    let idle = view
+        .policy(service)
+        .and_then(|rule| rule.effective(port.number, None).pool?.tcp_idle_timeout);
     let blank = |address: String| outbound::Tcp {
         address,
         port: port.number,
@@ -87,16 +115,22 @@ fn add(
     let addresses: Vec<IpAddr> = if service.is_headless() {
         view.snapshot.traits.headless(&service.key()).collect()
     } else {
-        service.addresses.iter().copied().chain(service.auto_address.filter(|_| view.viewer.dns)).collect()
+        service
+            .addresses
+            .iter()
+            .copied()
+            .chain(service.auto_address.filter(|_| view.viewer.dns))
+            .collect()
     };
     for address in &addresses {
         // Two services with one address and port: the first one stays.
-        all.entry((address.to_string(), port.number)).or_insert_with(|| outbound::Tcp {
-            chains: chains.clone(),
-            rest: Some(rest.clone()),
-            sniff: sniff.clone(),
-            ..blank(address.to_string())
-        });
+        all.entry((address.to_string(), port.number))
+            .or_insert_with(|| outbound::Tcp {
+                chains: chains.clone(),
+                rest: Some(rest.clone()),
+                sniff: sniff.clone(),
+                ..blank(address.to_string())
+            });
     }
     // Without an address of its own a service is told apart by server name or range, on the listener of all addresses.
     let anywhere = addresses.is_empty() && !service.is_headless();
@@ -104,10 +138,16 @@ fn add(
         return;
     }
     let everywhere = "0.0.0.0".to_owned();
-    let shared = all.entry((everywhere.clone(), port.number)).or_insert_with(|| blank(everywhere));
+    let shared = all
+        .entry((everywhere.clone(), port.number))
+        .or_insert_with(|| blank(everywhere));
     let mut more = chains;
     if !service.ranges.is_empty() {
-        more.push(outbound::Chain { server_names: Vec::new(), destinations: service.ranges.clone(), targets: rest });
+        more.push(outbound::Chain {
+            server_names: Vec::new(),
+            destinations: service.ranges.clone(),
+            targets: rest,
+        });
     } else if port.protocol.is_tls() {
         let named = |chain: &outbound::Chain| chain.server_names.contains(&service.host);
         if !more.iter().any(named) {
@@ -134,7 +174,9 @@ fn add(
 
 /// What VirtualServices say about connections of this port: TLS by server name, TCP by destination.
 fn chains(view: &View<'_>, service: &Service, port: &ServicePort) -> Vec<outbound::Chain> {
-    let Some(source) = view.route_of(&service.host) else { return Vec::new() };
+    let Some(source) = view.route_of(&service.host) else {
+        return Vec::new();
+    };
     let mut chains: Vec<outbound::Chain> = Vec::new();
     let mut push = |chain: outbound::Chain| {
         let same = |other: &outbound::Chain| {
@@ -146,7 +188,11 @@ fn chains(view: &View<'_>, service: &Service, port: &ServicePort) -> Vec<outboun
     };
     if port.protocol.is_tls() || port.protocol.is_auto() {
         for route in &source.tls {
-            for wanted in route.matches.iter().filter(|own| tls_applies(view, own, &GatewayRef::Mesh, port.number)) {
+            for wanted in route
+                .matches
+                .iter()
+                .filter(|own| tls_applies(view, own, &GatewayRef::Mesh, port.number))
+            {
                 push(outbound::Chain {
                     server_names: wanted.sni_hosts.clone(),
                     destinations: wanted.destination_subnets.clone(),
@@ -156,7 +202,11 @@ fn chains(view: &View<'_>, service: &Service, port: &ServicePort) -> Vec<outboun
         }
     }
     for route in &source.tcp {
-        for wanted in route.matches.iter().filter(|own| tcp_applies(view, own, &GatewayRef::Mesh, port.number)) {
+        for wanted in route
+            .matches
+            .iter()
+            .filter(|own| tcp_applies(view, own, &GatewayRef::Mesh, port.number))
+        {
             if !wanted.destination_subnets.is_empty() {
                 push(outbound::Chain {
                     server_names: Vec::new(),
@@ -183,7 +233,9 @@ fn rest(view: &View<'_>, service: &Service, port: &ServicePort) -> Option<Vec<Ta
 
 fn source_is(view: &View<'_>, labels: &Labels, namespace: Option<&String>, place: &GatewayRef) -> bool {
     *place != GatewayRef::Mesh
-        || (labels.iter().all(|(key, value)| view.viewer.labels.get(key) == Some(value))
+        || (labels
+            .iter()
+            .all(|(key, value)| view.viewer.labels.get(key) == Some(value))
             && namespace.is_none_or(|own| *own == view.viewer.namespace))
 }
 
@@ -243,7 +295,11 @@ fn to_workload(view: &View<'_>) -> inbound::Input {
             minimum: view.mesh().mesh_mtls.min_protocol_version,
         },
         settings: view.http_settings(Side::Inbound),
-        timeout: if detection.is_zero() { INBOUND_DETECTION } else { detection },
+        timeout: if detection.is_zero() {
+            INBOUND_DETECTION
+        } else {
+            detection
+        },
     }
 }
 
@@ -262,7 +318,10 @@ fn gateways(view: &View<'_>) -> Vec<Input> {
             }))
         })
     };
-    route::gateway::servers(view).into_iter().filter_map(listener).collect()
+    route::gateway::servers(view)
+        .into_iter()
+        .filter_map(listener)
+        .collect()
 }
 
 /// The chains of one port. No two have the same condition: the older gateway's stays.
@@ -276,7 +335,9 @@ fn server_chains(view: &View<'_>, servers: &[Bound<'_>]) -> Vec<gateway::Chain> 
                     continue;
                 }
             } else {
-                chain.server_names.retain(|host| names.insert((Some(host.clone()), chain.destinations.clone())));
+                chain
+                    .server_names
+                    .retain(|host| names.insert((Some(host.clone()), chain.destinations.clone())));
                 if chain.server_names.is_empty() {
                     continue;
                 }
@@ -297,18 +358,30 @@ fn server(view: &View<'_>, bound: &Bound<'_>) -> Vec<gateway::Chain> {
             destinations: Vec::new(),
             tls: server.tls.clone().filter(|_| server.terminates_tls()),
             over_tls,
-            serves: gateway::Serves::Http { routes: routes.clone() },
+            serves: gateway::Serves::Http {
+                routes: routes.clone(),
+            },
         }];
     }
     let ended = server.tls.clone().filter(|_| server.terminates_tls());
     let place = bound.gateway.reference();
     let mut chains = Vec::new();
     for source in view.routes_at(&place) {
-        let own = (source.origin.namespace.as_str(), bound.gateway.origin.namespace.as_str());
+        let own = (
+            source.origin.namespace.as_str(),
+            bound.gateway.origin.namespace.as_str(),
+        );
         if over_tls && ended.is_none() {
             for route in &source.tls {
-                for wanted in route.matches.iter().filter(|m| tls_applies(view, m, &place, server.port)) {
-                    let admitted = wanted.sni_hosts.iter().flat_map(|host| server.admits(own.0, own.1, host));
+                for wanted in route
+                    .matches
+                    .iter()
+                    .filter(|m| tls_applies(view, m, &place, server.port))
+                {
+                    let admitted = wanted
+                        .sni_hosts
+                        .iter()
+                        .flat_map(|host| server.admits(own.0, own.1, host));
                     chains.push(gateway::Chain {
                         server_names: admitted.cloned().collect(),
                         destinations: wanted.destination_subnets.clone(),
@@ -319,7 +392,11 @@ fn server(view: &View<'_>, bound: &Bound<'_>) -> Vec<gateway::Chain> {
                 }
             }
             chains.retain(|chain: &gateway::Chain| !chain.server_names.is_empty());
-        } else if source.hosts.iter().any(|host| !server.admits(own.0, own.1, host).is_empty()) {
+        } else if source
+            .hosts
+            .iter()
+            .any(|host| !server.admits(own.0, own.1, host).is_empty())
+        {
             for route in &source.tcp {
                 let wanted = |own: &&TcpMatch| tcp_applies(view, own, &place, server.port);
                 let first = route.matches.iter().find(wanted);
@@ -328,7 +405,9 @@ fn server(view: &View<'_>, bound: &Bound<'_>) -> Vec<gateway::Chain> {
                 }
                 chains.push(gateway::Chain {
                     server_names: if over_tls { hosts.clone() } else { Vec::new() },
-                    destinations: first.map(|own| own.destination_subnets.clone()).unwrap_or_default(),
+                    destinations: first
+                        .map(|own| own.destination_subnets.clone())
+                        .unwrap_or_default(),
                     tls: ended.clone(),
                     over_tls,
                     serves: gateway::Serves::Tcp(targets(view, &route.destinations, server.port)),

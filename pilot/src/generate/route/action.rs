@@ -49,11 +49,15 @@ fn forward(
         cluster_specifier: Some(clusters(&rule.targets)),
         timeout: Some(duration(rule.route.timeout.unwrap_or_default())),
         retry_policy: retry::generate(rule.route.retries.as_ref(), retries),
-        request_mirror_policies: rule.mirrors.iter().map(|(cluster, percent)| RequestMirrorPolicy {
-            cluster: cluster.clone(),
-            runtime_fraction: Some(runtime_fraction(*percent)),
-            ..RequestMirrorPolicy::default()
-        }).collect(),
+        request_mirror_policies: rule
+            .mirrors
+            .iter()
+            .map(|(cluster, percent)| RequestMirrorPolicy {
+                cluster: cluster.clone(),
+                runtime_fraction: Some(runtime_fraction(*percent)),
+                ..RequestMirrorPolicy::default()
+            })
+            .collect(),
         hash_policy: rule.hash.iter().map(hash).collect(),
         ..RouteAction::default()
     };
@@ -89,7 +93,10 @@ fn rewrite_path(action: &mut RouteAction, rewrite: &Rewrite, wanted: Option<&Htt
 }
 
 fn substitute(pattern: &str, replacement: &str) -> RegexMatchAndSubstitute {
-    RegexMatchAndSubstitute { pattern: Some(regex(pattern)), substitution: replacement.to_owned() }
+    RegexMatchAndSubstitute {
+        pattern: Some(regex(pattern)),
+        substitution: replacement.to_owned(),
+    }
 }
 
 /// A text as an RE2 expression for itself.
@@ -120,12 +127,16 @@ fn clusters(targets: &[Target]) -> ClusterSpecifier {
             request_headers_to_remove: removals(request),
             response_headers_to_add: additions(response),
             response_headers_to_remove: removals(response),
-            host_rewrite_specifier: host_of(request)
-                .map(|host| weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host.to_owned())),
+            host_rewrite_specifier: host_of(request).map(|host| {
+                weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host.to_owned())
+            }),
             ..ClusterWeight::default()
         }
     });
-    ClusterSpecifier::WeightedClusters(WeightedCluster { clusters: weights.collect(), ..WeightedCluster::default() })
+    ClusterSpecifier::WeightedClusters(WeightedCluster {
+        clusters: weights.collect(),
+        ..WeightedCluster::default()
+    })
 }
 
 /// Envoy changes the host by its own field, not as a header.
@@ -135,31 +146,51 @@ fn is_host(name: &str) -> bool {
 
 fn host_of(operations: &HeaderOperations) -> Option<&str> {
     let mut all = operations.set.iter().chain(&operations.add);
-    all.find(|(name, _)| is_host(name)).map(|(_, value)| value.as_str())
+    all.find(|(name, _)| is_host(name))
+        .map(|(_, value)| value.as_str())
 }
 
 pub fn additions(operations: &HeaderOperations) -> Vec<HeaderValueOption> {
     let option = |name: &String, value: &String, action: HeaderAppendAction| HeaderValueOption {
-        header: Some(HeaderValue { key: name.clone(), value: value.clone(), ..HeaderValue::default() }),
+        header: Some(HeaderValue {
+            key: name.clone(),
+            value: value.clone(),
+            ..HeaderValue::default()
+        }),
         append_action: action.into(),
         // An empty value is what the user asked for.
         keep_empty_value: true,
         ..HeaderValueOption::default()
     };
-    let set = operations.set.iter().map(|(n, v)| (n, option(n, v, HeaderAppendAction::OverwriteIfExistsOrAdd)));
-    let add = operations.add.iter().map(|(n, v)| (n, option(n, v, HeaderAppendAction::AppendIfExistsOrAdd)));
-    set.chain(add).filter(|(name, _)| !is_host(name)).map(|(_, option)| option).collect()
+    let set = operations
+        .set
+        .iter()
+        .map(|(n, v)| (n, option(n, v, HeaderAppendAction::OverwriteIfExistsOrAdd)));
+    let add = operations
+        .add
+        .iter()
+        .map(|(n, v)| (n, option(n, v, HeaderAppendAction::AppendIfExistsOrAdd)));
+    set.chain(add)
+        .filter(|(name, _)| !is_host(name))
+        .map(|(_, option)| option)
+        .collect()
 }
 
 pub fn removals(operations: &HeaderOperations) -> Vec<String> {
-    operations.remove.iter().filter(|name| !is_host(name)).cloned().collect()
+    operations
+        .remove
+        .iter()
+        .filter(|name| !is_host(name))
+        .cloned()
+        .collect()
 }
 
 fn hash(key: &HashKey) -> HashPolicy {
     let specifier = match key {
-        HashKey::Header(name) => {
-            PolicySpecifier::Header(Header { header_name: name.clone(), ..Header::default() })
-        }
+        HashKey::Header(name) => PolicySpecifier::Header(Header {
+            header_name: name.clone(),
+            ..Header::default()
+        }),
         HashKey::Cookie { name, path, ttl } => PolicySpecifier::Cookie(Cookie {
             name: name.clone(),
             path: path.clone(),
@@ -169,7 +200,10 @@ fn hash(key: &HashKey) -> HashPolicy {
         HashKey::SourceIp => PolicySpecifier::ConnectionProperties(ConnectionProperties { source_ip: true }),
         HashKey::Query(name) => PolicySpecifier::QueryParameter(QueryParameter { name: name.clone() }),
     };
-    HashPolicy { terminal: false, policy_specifier: Some(specifier) }
+    HashPolicy {
+        terminal: false,
+        policy_specifier: Some(specifier),
+    }
 }
 
 fn redirection(redirect: &Redirect) -> RedirectAction {
@@ -197,7 +231,10 @@ fn redirection(redirect: &Redirect) -> RedirectAction {
         host_redirect: redirect.authority.clone().unwrap_or_default(),
         port_redirect: port,
         response_code: code.into(),
-        scheme_rewrite_specifier: redirect.scheme.clone().map(SchemeRewriteSpecifier::SchemeRedirect),
+        scheme_rewrite_specifier: redirect
+            .scheme
+            .clone()
+            .map(SchemeRewriteSpecifier::SchemeRedirect),
         path_rewrite_specifier: path,
         ..RedirectAction::default()
     }

@@ -6,11 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Input, Rest, Rule, VirtualHost, retry, rule, sidecar};
 use crate::{
     generate::own,
-    model::{
-        Gateway, Host, Server,
-        gateway::ServerTlsMode,
-        route::HttpMatch,
-    },
+    model::{Gateway, Host, Server, gateway::ServerTlsMode, route::HttpMatch},
     view::View,
 };
 
@@ -30,16 +26,30 @@ pub fn servers<'a>(view: &View<'a>) -> BTreeMap<(String, u16), Vec<Bound<'a>>> {
     for gateway in view.gateways() {
         for (index, server) in gateway.servers.iter().enumerate() {
             let port = own::behind(view, server.port);
-            let bind = server.bind.map_or_else(|| "0.0.0.0".to_owned(), |bind| bind.to_string());
+            let bind = server
+                .bind
+                .map_or_else(|| "0.0.0.0".to_owned(), |bind| bind.to_string());
             let table = server.is_http().then(|| {
                 if server.terminates_tls() {
-                    let name = if server.port_name.is_empty() { &server.name } else { &server.port_name };
-                    format!("https.{port}.{name}.{index}.{}.{}", gateway.origin.name, gateway.origin.namespace)
+                    let name = if server.port_name.is_empty() {
+                        &server.name
+                    } else {
+                        &server.port_name
+                    };
+                    format!(
+                        "https.{port}.{name}.{index}.{}.{}",
+                        gateway.origin.name, gateway.origin.namespace
+                    )
                 } else {
                     format!("http.{port}")
                 }
             });
-            groups.entry((bind, port)).or_default().push(Bound { gateway, server, port, table });
+            groups.entry((bind, port)).or_default().push(Bound {
+                gateway,
+                server,
+                port,
+                table,
+            });
         }
     }
     groups
@@ -55,7 +65,12 @@ pub fn inputs(view: &View<'_>) -> Vec<Input> {
     let retries = retry::default(view.mesh());
     tables
         .into_iter()
-        .map(|(name, servers)| Input { name, hosts: hosts(view, &servers), rest: Rest::NotFound, retries: retries.clone() })
+        .map(|(name, servers)| Input {
+            name,
+            hosts: hosts(view, &servers),
+            rest: Rest::NotFound,
+            retries: retries.clone(),
+        })
         .collect()
 }
 
@@ -69,13 +84,19 @@ fn hosts(view: &View<'_>, servers: &[Bound<'_>]) -> Vec<VirtualHost> {
         for source in view.routes_at(&reference) {
             for host in &source.hosts {
                 let namespace = &source.origin.namespace;
-                for admitted in bound.server.admits(namespace, &bound.gateway.origin.namespace, host) {
+                for admitted in bound
+                    .server
+                    .admits(namespace, &bound.gateway.origin.namespace, host)
+                {
                     let (rules, tls, _) =
-                        merged.entry(admitted.clone()).or_insert((Vec::new(), false, bound.server.port));
+                        merged
+                            .entry(admitted.clone())
+                            .or_insert((Vec::new(), false, bound.server.port));
                     *tls |= redirect;
                     for route in &source.http {
-                        let counts =
-                            |wanted: &&HttpMatch| sidecar::applies(view, wanted, &reference, bound.server.port);
+                        let counts = |wanted: &&HttpMatch| {
+                            sidecar::applies(view, wanted, &reference, bound.server.port)
+                        };
                         let matches: Vec<HttpMatch> = route.matches.iter().filter(counts).cloned().collect();
                         if matches.is_empty() && !route.matches.is_empty() {
                             continue;
@@ -90,7 +111,10 @@ fn hosts(view: &View<'_>, servers: &[Bound<'_>]) -> Vec<VirtualHost> {
         }
         if redirect {
             for host in &bound.server.hosts {
-                let (_, tls, _) = merged.entry(host.host.clone()).or_insert((Vec::new(), true, bound.server.port));
+                let (_, tls, _) =
+                    merged
+                        .entry(host.host.clone())
+                        .or_insert((Vec::new(), true, bound.server.port));
                 *tls = true;
             }
         }
@@ -108,13 +132,21 @@ fn hosts(view: &View<'_>, servers: &[Bound<'_>]) -> Vec<VirtualHost> {
                 names.push(format!("{host}:*"));
             }
             let domains = domains.take(names);
-            (!domains.is_empty())
-                .then(|| VirtualHost { name: format!("{host}:{port}"), domains, rules, require_tls })
+            (!domains.is_empty()).then(|| VirtualHost {
+                name: format!("{host}:{port}"),
+                domains,
+                rules,
+                require_tls,
+            })
         })
         .collect()
 }
 
 /// Whether a server takes TLS, ended there or not.
 pub fn over_tls(server: &Server) -> bool {
-    server.protocol.is_tls() || server.tls.as_ref().is_some_and(|tls| tls.mode != ServerTlsMode::None)
+    server.protocol.is_tls()
+        || server
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.mode != ServerTlsMode::None)
 }

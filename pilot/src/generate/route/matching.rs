@@ -12,7 +12,10 @@ use crate::{
 
 /// Every request.
 pub fn everything() -> RouteMatch {
-    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..RouteMatch::default() }
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+        ..RouteMatch::default()
+    }
 }
 
 pub fn generate(wanted: &HttpMatch) -> RouteMatch {
@@ -22,18 +25,32 @@ pub fn generate(wanted: &HttpMatch) -> RouteMatch {
         Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
         Some(StringMatch::Regex(pattern)) => PathSpecifier::SafeRegex(regex(pattern)),
     };
-    let pseudo = [(":method", &wanted.method), (":authority", &wanted.authority), (":scheme", &wanted.scheme)];
+    let pseudo = [
+        (":method", &wanted.method),
+        (":authority", &wanted.authority),
+        (":scheme", &wanted.scheme),
+    ];
     let pseudo = pseudo.into_iter().filter_map(|(name, value)| {
         let value = ValueMatch::Matches(value.clone()?);
         Some(header(name, &value, false))
     });
-    let with = wanted.headers.iter().map(|(name, value)| header(name, value, false));
-    let without = wanted.without_headers.iter().map(|(name, value)| header(name, value, true));
+    let with = wanted
+        .headers
+        .iter()
+        .map(|(name, value)| header(name, value, false));
+    let without = wanted
+        .without_headers
+        .iter()
+        .map(|(name, value)| header(name, value, true));
     RouteMatch {
         path_specifier: Some(path),
         case_sensitive: wanted.ignore_uri_case.then(|| boolean(false)),
         headers: pseudo.chain(with).chain(without).collect(),
-        query_parameters: wanted.query.iter().map(|(name, value)| parameter(name, value)).collect(),
+        query_parameters: wanted
+            .query
+            .iter()
+            .map(|(name, value)| parameter(name, value))
+            .collect(),
         ..RouteMatch::default()
     }
 }
@@ -45,7 +62,11 @@ fn header(name: &str, value: &ValueMatch, invert: bool) -> HeaderMatcher {
     };
     HeaderMatcher {
         // Envoy calls the host header by its HTTP/2 name in both versions.
-        name: if name == "host" { ":authority".to_owned() } else { name.to_owned() },
+        name: if name == "host" {
+            ":authority".to_owned()
+        } else {
+            name.to_owned()
+        },
         invert_match: invert,
         header_match_specifier: Some(specifier),
         // "without header x = 1" holds where there is no x at all.
@@ -56,8 +77,13 @@ fn header(name: &str, value: &ValueMatch, invert: bool) -> HeaderMatcher {
 fn parameter(name: &str, value: &ValueMatch) -> QueryParameterMatcher {
     let specifier = match value {
         ValueMatch::Present => QueryParameterMatchSpecifier::PresentMatch(true),
-        ValueMatch::Matches(StringMatch::Exact(text)) => QueryParameterMatchSpecifier::StringMatch(exact(text)),
+        ValueMatch::Matches(StringMatch::Exact(text)) => {
+            QueryParameterMatchSpecifier::StringMatch(exact(text))
+        }
         ValueMatch::Matches(value) => QueryParameterMatchSpecifier::StringMatch(string_match(value)),
     };
-    QueryParameterMatcher { name: name.to_owned(), query_parameter_match_specifier: Some(specifier) }
+    QueryParameterMatcher {
+        name: name.to_owned(),
+        query_parameter_match_specifier: Some(specifier),
+    }
 }

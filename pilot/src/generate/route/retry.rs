@@ -5,7 +5,9 @@ use mesh_proto::{
     envoy::{
         config::route::v3::{
             RetryPolicy,
-            retry_policy::{RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate, retry_priority},
+            retry_policy::{
+                RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate, retry_priority,
+            },
         },
         extensions::retry::{
             host::previous_hosts::v3::PreviousHostsPredicate,
@@ -44,8 +46,11 @@ pub fn default(mesh: &MeshConfig) -> Retries {
         retries.per_try_timeout = own.per_try_timeout.map(|span| span.0);
         retries.backoff = own.backoff.map(|span| span.0);
         if !own.retry_on.is_empty() {
-            let (codes, on): (Vec<&str>, Vec<&str>) =
-                own.retry_on.split(',').map(str::trim).partition(|word| word.parse::<u16>().is_ok());
+            let (codes, on): (Vec<&str>, Vec<&str>) = own
+                .retry_on
+                .split(',')
+                .map(str::trim)
+                .partition(|word| word.parse::<u16>().is_ok());
             retries.on = on.into_iter().map(str::to_owned).collect();
             retries.statuses = codes.into_iter().filter_map(|code| code.parse().ok()).collect();
         }
@@ -80,7 +85,9 @@ pub fn generate(own: Option<&Retries>, default: &Retries) -> Option<RetryPolicy>
         policy.host_selection_retry_max_attempts = OTHER_HOST_ATTEMPTS;
         policy.retry_host_predicate = vec![RetryHostPredicate {
             name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-            config_type: Some(retry_host_predicate::ConfigType::TypedConfig(any(&PreviousHostsPredicate {}))),
+            config_type: Some(retry_host_predicate::ConfigType::TypedConfig(any(
+                &PreviousHostsPredicate {},
+            ))),
         }];
     }
     if retries.retry_remote_localities {

@@ -46,7 +46,10 @@ fn route(rule: &Rule, wanted: Option<&HttpMatch>, retries: &Retries) -> Route {
                 (names::metadata::GOSSAMER, cause),
             ])
         }),
-        decorator: Some(Decorator { operation: rule.operation.clone(), propagate: None }),
+        decorator: Some(Decorator {
+            operation: rule.operation.clone(),
+            propagate: None,
+        }),
         request_headers_to_add: action::additions(&headers.request),
         request_headers_to_remove: action::removals(&headers.request),
         response_headers_to_add: action::additions(&headers.response),
@@ -57,10 +60,18 @@ fn route(rule: &Rule, wanted: Option<&HttpMatch>, retries: &Retries) -> Route {
     };
     // One target needs no weighing, so its header changes stand on the route itself.
     if let (HttpAction::Forward { .. }, [only]) = (&rule.route.action, rule.targets.as_slice()) {
-        route.request_headers_to_add.extend(action::additions(&only.headers.request));
-        route.request_headers_to_remove.extend(action::removals(&only.headers.request));
-        route.response_headers_to_add.extend(action::additions(&only.headers.response));
-        route.response_headers_to_remove.extend(action::removals(&only.headers.response));
+        route
+            .request_headers_to_add
+            .extend(action::additions(&only.headers.request));
+        route
+            .request_headers_to_remove
+            .extend(action::removals(&only.headers.request));
+        route
+            .response_headers_to_add
+            .extend(action::additions(&only.headers.response));
+        route
+            .response_headers_to_remove
+            .extend(action::removals(&only.headers.response));
     }
     route
 }
@@ -79,6 +90,10 @@ fn name(rule: &Rule, wanted: Option<&HttpMatch>) -> String {
 fn filters(rule: &Rule) -> HashMap<String, Any> {
     let fault = rule.route.fault.as_ref().and_then(filter::fault::generate);
     let fault = fault.map(|any| (filter::fault::NAME.to_owned(), any));
-    let cors = rule.route.cors.as_ref().map(|cors| (filter::cors::NAME.to_owned(), filter::cors::generate(cors)));
+    let cors = rule
+        .route
+        .cors
+        .as_ref()
+        .map(|cors| (filter::cors::NAME.to_owned(), filter::cors::generate(cors)));
     fault.into_iter().chain(cors).collect()
 }

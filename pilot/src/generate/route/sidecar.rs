@@ -36,7 +36,11 @@ pub fn inputs(view: &View<'_>) -> Vec<Input> {
         }
     }
     let retries = retry::default(view.mesh());
-    let rest = if view.allow_any() { Rest::Allow } else { Rest::Block };
+    let rest = if view.allow_any() {
+        Rest::Allow
+    } else {
+        Rest::Block
+    };
     let shared = by_port.into_iter().map(|(port, services)| Input {
         name: port.to_string(),
         hosts: hosts(view, port, &services),
@@ -59,8 +63,9 @@ pub fn inputs(view: &View<'_>) -> Vec<Input> {
 fn hosts(view: &View<'_>, port: u16, services: &[&Arc<Service>]) -> Vec<VirtualHost> {
     let mut domains = Domains::default();
     // The viewer's own namespace first: its short names win.
-    let (own, others): (Vec<_>, Vec<_>) =
-        services.iter().partition(|service| service.namespace == view.viewer.namespace);
+    let (own, others): (Vec<_>, Vec<_>) = services
+        .iter()
+        .partition(|service| service.namespace == view.viewer.namespace);
     let mut hosts: Vec<VirtualHost> = own
         .into_iter()
         .chain(others)
@@ -73,7 +78,12 @@ fn hosts(view: &View<'_>, port: u16, services: &[&Arc<Service>]) -> Vec<VirtualH
             let rules = rules(view, route, port, host);
             let taken = domains.take(forms(host, port, &[]));
             if !rules.is_empty() && !taken.is_empty() {
-                hosts.push(VirtualHost { name: format!("{host}:{port}"), domains: taken, rules, require_tls: false });
+                hosts.push(VirtualHost {
+                    name: format!("{host}:{port}"),
+                    domains: taken,
+                    rules,
+                    require_tls: false,
+                });
             }
         }
     }
@@ -83,17 +93,26 @@ fn hosts(view: &View<'_>, port: u16, services: &[&Arc<Service>]) -> Vec<VirtualH
 
 fn of_service(view: &View<'_>, port: u16, service: &Arc<Service>, domains: &mut Domains) -> VirtualHost {
     let host = &service.host;
-    let rules = view.route_of(host).map(|route| rules(view, route, port, host)).unwrap_or_default();
+    let rules = view
+        .route_of(host)
+        .map(|route| rules(view, route, port, host))
+        .unwrap_or_default();
     let mut rules = rules;
     // A rule of a VirtualService whose conditions do not apply here leaves the service as it is.
     if rules.is_empty() {
         rules.push(plain(view, service, port));
     }
     let mut names = short_names(view, service);
-    names.extend(service.addresses.iter().chain(&service.auto_address).map(|address| match address {
-        std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
-    }));
+    names.extend(
+        service
+            .addresses
+            .iter()
+            .chain(&service.auto_address)
+            .map(|address| match address {
+                std::net::IpAddr::V4(v4) => v4.to_string(),
+                std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+            }),
+    );
     VirtualHost {
         name: format!("{host}:{port}"),
         domains: domains.take(forms(host, port, &names)),
@@ -105,15 +124,26 @@ fn of_service(view: &View<'_>, port: u16, service: &Arc<Service>, domains: &mut 
 /// Everything goes to the service.
 fn plain(view: &View<'_>, service: &Arc<Service>, port: u16) -> Rule {
     let cluster = names::outbound_cluster(port, "", service.host.as_str());
-    let destination = Destination { host: service.host.clone(), subset: None, port: Some(port) };
-    let weighted = HttpDestination { destination, weight: 0, headers: HeaderChanges::default() };
+    let destination = Destination {
+        host: service.host.clone(),
+        subset: None,
+        port: Some(port),
+    };
+    let weighted = HttpDestination {
+        destination,
+        weight: 0,
+        headers: HeaderChanges::default(),
+    };
     Rule {
         origin: None,
         hash: hash(view, service, port, None),
         route: HttpRoute {
             name: String::new(),
             matches: Vec::new(),
-            action: HttpAction::Forward { destinations: vec![weighted], rewrite: None },
+            action: HttpAction::Forward {
+                destinations: vec![weighted],
+                rewrite: None,
+            },
             timeout: None,
             retries: None,
             fault: None,
@@ -122,7 +152,11 @@ fn plain(view: &View<'_>, service: &Arc<Service>, port: u16) -> Rule {
             headers: HeaderChanges::default(),
         },
         matches: Vec::new(),
-        targets: vec![Target { cluster, weight: 1, headers: HeaderChanges::default() }],
+        targets: vec![Target {
+            cluster,
+            weight: 1,
+            headers: HeaderChanges::default(),
+        }],
         mirrors: Vec::new(),
         operation: format!("{}:{port}/*", service.host),
     }
@@ -151,8 +185,14 @@ fn rules(view: &View<'_>, source: &Arc<VirtualService>, port: u16, host: &Host) 
 pub fn applies(view: &View<'_>, wanted: &HttpMatch, gateway: &GatewayRef, port: u16) -> bool {
     let sidecar = *gateway == GatewayRef::Mesh;
     let source = !sidecar
-        || (wanted.source_labels.iter().all(|(key, value)| view.viewer.labels.get(key) == Some(value))
-            && wanted.source_namespace.as_ref().is_none_or(|own| *own == view.viewer.namespace));
+        || (wanted
+            .source_labels
+            .iter()
+            .all(|(key, value)| view.viewer.labels.get(key) == Some(value))
+            && wanted
+                .source_namespace
+                .as_ref()
+                .is_none_or(|own| *own == view.viewer.namespace));
     source
         && wanted.port.is_none_or(|own| own == port)
         && (wanted.gateways.is_empty() || wanted.gateways.contains(gateway))
@@ -180,26 +220,40 @@ pub fn resolve(
     };
     let hash = first.and_then(|own| {
         let service = view.service(&own.destination.host)?;
-        Some(hash(view, service, port_of(view, &own.destination, port), own.destination.subset.as_deref()))
+        Some(hash(
+            view,
+            service,
+            port_of(view, &own.destination, port),
+            own.destination.subset.as_deref(),
+        ))
     });
     Rule {
         origin: Some(source.origin.clone()),
         matches,
         targets,
-        mirrors: route.mirrors.iter().map(|m| (cluster(view, &m.destination, port), m.percent)).collect(),
+        mirrors: route
+            .mirrors
+            .iter()
+            .map(|m| (cluster(view, &m.destination, port), m.percent))
+            .collect(),
         hash: hash.unwrap_or_default(),
         operation: format!("{}:{port}/*", first.map_or(host, |own| &own.destination.host)),
         // Conditions stand in `matches`.
-        route: HttpRoute { matches: Vec::new(), ..route.clone() },
+        route: HttpRoute {
+            matches: Vec::new(),
+            ..route.clone()
+        },
     }
 }
 
 /// The port that was written; else the only one of the service; else the one the request came for.
 fn port_of(view: &View<'_>, destination: &Destination, asked: u16) -> u16 {
-    destination.port.unwrap_or_else(|| match view.service(&destination.host).map(|s| s.ports.as_slice()) {
-        Some([only]) => only.number,
-        _ => asked,
-    })
+    destination.port.unwrap_or_else(
+        || match view.service(&destination.host).map(|s| s.ports.as_slice()) {
+            Some([only]) => only.number,
+            _ => asked,
+        },
+    )
 }
 
 pub fn cluster(view: &View<'_>, destination: &Destination, asked: u16) -> String {
@@ -211,7 +265,10 @@ pub fn cluster(view: &View<'_>, destination: &Destination, asked: u16) -> String
 /// By what the destination's balancer tells requests apart.
 fn hash(view: &View<'_>, service: &Service, port: u16, subset: Option<&str>) -> Vec<HashKey> {
     let policy = view.policy(service).map(|rule| rule.effective(port, subset));
-    match policy.and_then(|policy| policy.balancer).map(|balancer| balancer.algorithm) {
+    match policy
+        .and_then(|policy| policy.balancer)
+        .map(|balancer| balancer.algorithm)
+    {
         Some(Algorithm::Hash { on, .. }) => vec![on],
         _ => Vec::new(),
     }
@@ -249,6 +306,9 @@ pub struct Domains(BTreeSet<String>);
 impl Domains {
     /// Those of `names` that were still free.
     pub fn take(&mut self, names: Vec<String>) -> Vec<String> {
-        names.into_iter().filter(|name| self.0.insert(name.clone())).collect()
+        names
+            .into_iter()
+            .filter(|name| self.0.insert(name.clone()))
+            .collect()
     }
 }

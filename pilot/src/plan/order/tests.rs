@@ -11,7 +11,15 @@ use super::*;
 fn catalog(kind: Type, resources: &[(&str, u64)]) -> Arc<Resources> {
     let encoded = |(name, version): &(&str, u64)| {
         let name: Arc<str> = (*name).into();
-        (name.clone(), Arc::new(Encoded { name, version: Version(*version), kind, body: Bytes::new() }))
+        (
+            name.clone(),
+            Arc::new(Encoded {
+                name,
+                version: Version(*version),
+                kind,
+                body: Bytes::new(),
+            }),
+        )
     };
     Arc::new(resources.iter().map(encoded).collect())
 }
@@ -24,7 +32,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { session: Session::new(1, false), target: Default::default(), sequence: 0 }
+        Self {
+            session: Session::new(1, false),
+            target: Default::default(),
+            sequence: 0,
+        }
     }
 
     fn set(&mut self, kind: Type, resources: &[(&str, u64)]) -> &mut Self {
@@ -50,7 +62,11 @@ impl World {
         let request = DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
             response_nonce: response.nonce.clone(),
-            error_detail: error.map(|e| Status { code: 3, message: e.into(), details: Vec::new() }),
+            error_detail: error.map(|e| Status {
+                code: 3,
+                message: e.into(),
+                details: Vec::new(),
+            }),
             ..DeltaDiscoveryRequest::default()
         };
         self.session.request(&Request::Delta(request), 0);
@@ -76,8 +92,12 @@ impl World {
 
     fn connected() -> Self {
         let mut world = Self::new();
-        world.set(Type::Cluster, &[("a", 1)]).set(Type::Endpoint, &[("a", 1)]);
-        world.set(Type::Listener, &[("l", 1)]).set(Type::Route, &[("r", 1)]);
+        world
+            .set(Type::Cluster, &[("a", 1)])
+            .set(Type::Endpoint, &[("a", 1)]);
+        world
+            .set(Type::Listener, &[("l", 1)])
+            .set(Type::Route, &[("r", 1)]);
         world.push();
         world.subscribe(Type::Cluster, &["*"]);
         world.subscribe(Type::Listener, &["*"]);
@@ -92,8 +112,13 @@ impl World {
 }
 
 fn text(response: &DeltaDiscoveryResponse) -> String {
-    let kind = Type::from_url(&response.type_url).map(Type::short).unwrap_or_default();
-    let added = response.resources.iter().map(|resource| format!(" +{}", resource.name));
+    let kind = Type::from_url(&response.type_url)
+        .map(Type::short)
+        .unwrap_or_default();
+    let added = response
+        .resources
+        .iter()
+        .map(|resource| format!(" +{}", resource.name));
     let removed = response.removed_resources.iter().map(|name| format!(" -{name}"));
     format!("{kind}{}", added.chain(removed).collect::<String>())
 }
@@ -101,7 +126,10 @@ fn text(response: &DeltaDiscoveryResponse) -> String {
 #[test]
 fn a_new_destination_is_made_before_the_old_one_is_broken() {
     let mut world = World::connected();
-    world.set(Type::Cluster, &[("b", 1)]).set(Type::Endpoint, &[("b", 1)]).set(Type::Route, &[("r", 2)]);
+    world
+        .set(Type::Cluster, &[("b", 1)])
+        .set(Type::Endpoint, &[("b", 1)])
+        .set(Type::Route, &[("r", 2)]);
     world.push();
     assert_eq!(world.run(), ["CDS +b"]);
     assert!(world.session.is_patient() && !world.session.is_settled());
@@ -113,7 +141,9 @@ fn a_new_destination_is_made_before_the_old_one_is_broken() {
 #[test]
 fn a_client_that_never_asks_for_endpoints_is_waited_for_only_so_long() {
     let mut world = World::connected();
-    world.set(Type::Cluster, &[("a", 1), ("b", 1)]).set(Type::Endpoint, &[("a", 1), ("b", 1)]);
+    world
+        .set(Type::Cluster, &[("a", 1), ("b", 1)])
+        .set(Type::Endpoint, &[("a", 1), ("b", 1)]);
     world.set(Type::Route, &[("r", 2)]);
     world.push();
     assert_eq!(world.run(), ["CDS +b"]);
@@ -140,7 +170,9 @@ fn a_changed_cluster_gets_its_endpoints_again() {
 #[test]
 fn routes_wait_for_a_cluster_that_is_on_its_way() {
     let mut world = World::connected();
-    world.set(Type::Cluster, &[("a", 2)]).set(Type::Route, &[("r", 2)]);
+    world
+        .set(Type::Cluster, &[("a", 2)])
+        .set(Type::Route, &[("r", 2)]);
     world.push();
     let clusters = world.next().unwrap();
     assert_eq!(text(&clusters), "CDS +a");
@@ -156,12 +188,19 @@ fn routes_wait_for_a_cluster_that_is_on_its_way() {
 #[test]
 fn a_refused_route_keeps_what_it_refers_to() {
     let mut world = World::connected();
-    world.set(Type::Cluster, &[]).set(Type::Endpoint, &[]).set(Type::Route, &[("r", 2)]);
+    world
+        .set(Type::Cluster, &[])
+        .set(Type::Endpoint, &[])
+        .set(Type::Route, &[("r", 2)]);
     world.push();
     let routes = world.next().unwrap();
     assert_eq!(text(&routes), "RDS +r");
     world.answer(&routes, Some("r: no"));
-    assert_eq!(world.run(), [] as [&str; 0], "the old route still needs cluster a");
+    assert_eq!(
+        world.run(),
+        [] as [&str; 0],
+        "the old route still needs cluster a"
+    );
     assert_eq!(world.session.rejections().count(), 1);
     world.set(Type::Route, &[("r", 3)]);
     world.push();

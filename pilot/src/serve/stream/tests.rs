@@ -38,7 +38,11 @@ async fn pilot() -> (Arc<Hub>, SocketAddr, Trigger) {
 }
 
 async fn channel(address: SocketAddr) -> AggregatedDiscoveryServiceClient<Channel> {
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let channel = Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     AggregatedDiscoveryServiceClient::new(channel)
 }
 
@@ -47,7 +51,11 @@ fn node(id: &str) -> Node {
         labels: [("app".to_owned(), "productpage".to_owned())].into(),
         ..NodeMetadata::default()
     };
-    Node { id: id.to_owned(), metadata: Some(metadata.to_struct()), ..Node::default() }
+    Node {
+        id: id.to_owned(),
+        metadata: Some(metadata.to_struct()),
+        ..Node::default()
+    }
 }
 
 const ID: &str = "sidecar~10.0.0.9~productpage-0.default~default.svc.cluster.local";
@@ -65,12 +73,21 @@ impl Delta {
         for request in client.connect(node(ID)) {
             requests.send(request).await.unwrap();
         }
-        let call = channel(address).await.delta_aggregated_resources(ReceiverStream::new(outgoing)).await;
-        Self { client, requests, responses: call.unwrap().into_inner() }
+        let call = channel(address)
+            .await
+            .delta_aggregated_resources(ReceiverStream::new(outgoing))
+            .await;
+        Self {
+            client,
+            requests,
+            responses: call.unwrap().into_inner(),
+        }
     }
 
     async fn receive(&mut self) -> mesh_proto::xds::client::Update {
-        let response = timeout(Duration::from_secs(5), self.responses.message()).await.expect("nothing came");
+        let response = timeout(Duration::from_secs(5), self.responses.message())
+            .await
+            .expect("nothing came");
         self.client.receive(response.unwrap().unwrap()).unwrap()
     }
 
@@ -79,7 +96,10 @@ impl Delta {
         let ack = self.client.ack(&update);
         self.requests.send(ack).await.unwrap();
         let kind = Type::from_url(&update.type_url).unwrap();
-        (kind, update.changed.into_iter().map(|resource| resource.name).collect())
+        (
+            kind,
+            update.changed.into_iter().map(|resource| resource.name).collect(),
+        )
     }
 
     async fn subscribe(&mut self, kind: Type, names: &[&str]) {
@@ -107,10 +127,23 @@ async fn delta_gets_everything_then_changes_then_only_the_difference() {
     let (kind, names) = delta.accept().await;
     assert_eq!(kind, Type::Cluster);
     assert!(names.iter().any(|name| name == CLUSTER));
-    let eds: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.contains("9080")).collect();
+    let eds: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| name.contains("9080"))
+        .collect();
     delta.subscribe(Type::Endpoint, &eds).await;
-    assert_eq!(delta.accept().await, (Type::Endpoint, eds.iter().map(|name| (*name).to_owned()).collect()));
-    delta.client.subscribe(Type::Endpoint.url(), ["outbound|6379||redis.default.svc.cluster.local"]);
+    assert_eq!(
+        delta.accept().await,
+        (
+            Type::Endpoint,
+            eds.iter().map(|name| (*name).to_owned()).collect()
+        )
+    );
+    delta.client.subscribe(
+        Type::Endpoint.url(),
+        ["outbound|6379||redis.default.svc.cluster.local"],
+    );
     delta.subscribe(Type::Route, &["9080"]).await;
     // The session waits a moment for the endpoints that this client never asks for.
     assert_eq!(delta.accept().await, (Type::Route, vec!["9080".to_owned()]));
@@ -122,16 +155,27 @@ async fn delta_gets_everything_then_changes_then_only_the_difference() {
     until(|| acked().acked).await;
     assert_eq!((acked().proxies, acked().in_effect), (1, true));
 
-    let Delta { mut client, requests, responses } = delta;
+    let Delta {
+        mut client,
+        requests,
+        responses,
+    } = delta;
     drop((requests, responses));
     client.disconnect();
     until(|| hub.proxies().is_empty()).await;
     hub.apply(changes(&SERVICES.replace("10.0.0.2]", "10.0.0.3]")));
     let mut again = Delta::connect(address, client).await;
-    assert_eq!(again.accept().await, (Type::Cluster, vec![]), "all of them are known");
+    assert_eq!(
+        again.accept().await,
+        (Type::Cluster, vec![]),
+        "all of them are known"
+    );
     let (kind, names) = again.accept().await;
     assert_eq!(kind, Type::Endpoint);
-    assert!(names.contains(&CLUSTER.to_owned()) && names.len() < 4, "{names:?}");
+    assert!(
+        names.contains(&CLUSTER.to_owned()) && names.len() < 4,
+        "{names:?}"
+    );
 }
 
 #[tokio::test]
@@ -158,11 +202,18 @@ async fn state_of_the_world() {
         node: Some(node(ID)),
         type_url: Type::Cluster.url().into(),
         response_nonce: nonce.to_owned(),
-        error_detail: error.map(|e| rpc::Status { code: 3, message: e.into(), details: Vec::new() }),
+        error_detail: error.map(|e| rpc::Status {
+            code: 3,
+            message: e.into(),
+            details: Vec::new(),
+        }),
         ..DiscoveryRequest::default()
     };
     requests.send(request("", None)).await.unwrap();
-    let call = channel(address).await.stream_aggregated_resources(ReceiverStream::new(outgoing)).await;
+    let call = channel(address)
+        .await
+        .stream_aggregated_resources(ReceiverStream::new(outgoing))
+        .await;
     let mut responses = call.unwrap().into_inner();
     let first = responses.message().await.unwrap().unwrap();
     requests.send(request(&first.nonce, None)).await.unwrap();
@@ -177,10 +228,19 @@ async fn state_of_the_world() {
 #[tokio::test]
 async fn a_stream_that_says_nothing_sensible_is_told_why() {
     let (_hub, address, _trigger) = pilot().await;
-    let nameless = DeltaDiscoveryRequest { type_url: Type::Cluster.url().into(), ..Default::default() };
-    let strange = DeltaDiscoveryRequest { node: Some(node("me")), ..nameless.clone() };
+    let nameless = DeltaDiscoveryRequest {
+        type_url: Type::Cluster.url().into(),
+        ..Default::default()
+    };
+    let strange = DeltaDiscoveryRequest {
+        node: Some(node("me")),
+        ..nameless.clone()
+    };
     for (request, text) in [(nameless, "no node"), (strange, "kind~ip~pod.namespace~domain")] {
-        let call = channel(address).await.delta_aggregated_resources(tokio_stream::iter([request])).await;
+        let call = channel(address)
+            .await
+            .delta_aggregated_resources(tokio_stream::iter([request]))
+            .await;
         let status = match call {
             Ok(response) => response.into_inner().message().await.unwrap_err(),
             Err(status) => status,
@@ -196,7 +256,10 @@ async fn a_drain_ends_streams_so_that_clients_go_elsewhere() {
     delta.accept().await;
     until(|| hub.proxies().len() == 1).await;
     trigger.drain();
-    let status = timeout(Duration::from_secs(5), delta.responses.message()).await.unwrap().unwrap_err();
+    let status = timeout(Duration::from_secs(5), delta.responses.message())
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     until(|| hub.proxies().is_empty()).await;
 }

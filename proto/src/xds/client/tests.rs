@@ -11,14 +11,20 @@ fn client() -> Client {
 }
 
 fn node() -> Node {
-    Node { id: "sidecar~1~a.b~c".into(), ..Node::default() }
+    Node {
+        id: "sidecar~1~a.b~c".into(),
+        ..Node::default()
+    }
 }
 
 fn response(kind: &str, nonce: &str, resources: &[(&str, &str)], removed: &[&str]) -> DeltaDiscoveryResponse {
     let resource = |(name, version): &(&str, &str)| discovery::Resource {
         name: (*name).into(),
         version: (*version).into(),
-        resource: Some(Any { type_url: kind.into(), value: Vec::new() }),
+        resource: Some(Any {
+            type_url: kind.into(),
+            value: Vec::new(),
+        }),
         ..discovery::Resource::default()
     };
     DeltaDiscoveryResponse {
@@ -59,7 +65,11 @@ fn the_first_request_carries_the_node_even_when_it_is_late() {
 #[test]
 fn subscribing_is_said_once() {
     let mut client = client();
-    assert_eq!(client.subscribe(EDS, ["a"]), None, "not connected: said at connect");
+    assert_eq!(
+        client.subscribe(EDS, ["a"]),
+        None,
+        "not connected: said at connect"
+    );
     let requests = client.connect(node());
     assert_eq!(requests[1].resource_names_subscribe, ["a"]);
     assert_eq!(client.subscribe(EDS, ["a"]), None);
@@ -79,9 +89,15 @@ fn ack_records_versions_and_a_reconnect_tells_them() {
     accept(&mut client, response(CDS, "n2", &[("a", "2")], &["b"]));
     client.disconnect();
     let requests = client.connect(node());
-    assert_eq!(requests[0].initial_resource_versions, [("a".to_owned(), "2".to_owned())].into());
+    assert_eq!(
+        requests[0].initial_resource_versions,
+        [("a".to_owned(), "2".to_owned())].into()
+    );
     assert!(requests[0].node.is_some(), "every stream introduces itself");
-    assert!(requests[0].response_nonce.is_empty(), "a nonce belongs to its stream");
+    assert!(
+        requests[0].response_nonce.is_empty(),
+        "a nonce belongs to its stream"
+    );
 }
 
 #[test]
@@ -89,14 +105,21 @@ fn nack_keeps_the_old_versions() {
     let mut client = client();
     client.connect(node());
     accept(&mut client, response(CDS, "n1", &[("a", "1"), ("b", "1")], &[]));
-    let update = client.receive(response(CDS, "n2", &[("a", "2"), ("b", "2")], &[])).unwrap();
+    let update = client
+        .receive(response(CDS, "n2", &[("a", "2"), ("b", "2")], &[]))
+        .unwrap();
     let nack = client.nack(&update, &[], "no".into());
     assert_eq!(nack.response_nonce, "n2");
     assert_eq!(nack.error_detail.unwrap().message, "no");
     assert_eq!(client.version(CDS, "a"), Some("1"));
-    let update = client.receive(response(CDS, "n3", &[("a", "3"), ("b", "3")], &[])).unwrap();
+    let update = client
+        .receive(response(CDS, "n3", &[("a", "3"), ("b", "3")], &[]))
+        .unwrap();
     client.nack(&update, &["b".to_owned()], "b: no".into());
-    assert_eq!((client.version(CDS, "a"), client.version(CDS, "b")), (Some("3"), Some("1")));
+    assert_eq!(
+        (client.version(CDS, "a"), client.version(CDS, "b")),
+        (Some("3"), Some("1"))
+    );
 }
 
 #[test]
@@ -105,7 +128,9 @@ fn what_was_unsubscribed_meanwhile_is_not_applied() {
     client.connect(node());
     client.subscribe(EDS, ["a", "b"]);
     client.unsubscribe(EDS, ["b"]);
-    let update = client.receive(response(EDS, "n1", &[("a", "1"), ("b", "1")], &["c"])).unwrap();
+    let update = client
+        .receive(response(EDS, "n1", &[("a", "1"), ("b", "1")], &["c"]))
+        .unwrap();
     assert_eq!(update.changed.len(), 1);
     assert!(update.removed.is_empty());
     client.unsubscribe(EDS, ["a"]);
@@ -153,6 +178,9 @@ fn broken_responses_are_refused_on_the_wire() {
         let nonce = case.nonce.clone();
         let refused = client.receive(case).unwrap_err();
         assert_eq!(refused.request.response_nonce, nonce);
-        assert_eq!(refused.request.error_detail.as_ref().unwrap().message, refused.reason);
+        assert_eq!(
+            refused.request.error_detail.as_ref().unwrap().message,
+            refused.reason
+        );
     }
 }

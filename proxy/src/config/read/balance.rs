@@ -128,7 +128,7 @@ fn ring(min: u64, max: u64) -> Result<Balance> {
 }
 
 fn maglev(size: u64) -> Result<Balance> {
-    let prime = size > 1 && (2..).take_while(|n| n * n <= size).all(|n| size % n != 0);
+    let prime = size > 1 && (2..).take_while(|n| n * n <= size).all(|n| !size.is_multiple_of(n));
     if !prime || size > 5_000_011 {
         return refuse(format!("{size} is not a prime number up to 5000011"));
     }

@@ -67,6 +67,10 @@ impl Apply {
         let Some(kind) = Type::from_url(&update.type_url) else { return Taken::default() };
         let mut taken = Taken::default();
         self.unanswered.remove(&kind);
+        // First what leaves: a new listener may take the address of one that goes with the same update.
+        for name in &update.removed {
+            self.remove(kind, name);
+        }
         for resource in &update.changed {
             let name: Arc<str> = resource.name.as_str().into();
             self.absent.remove(&(kind, name.clone()));
@@ -94,9 +98,6 @@ impl Apply {
                 }
                 taken.rejected.push(Rejected { name: resource.name.clone(), reject });
             }
-        }
-        for name in &update.removed {
-            self.remove(kind, name);
         }
         if matches!(kind, Type::Cluster | Type::Listener) {
             self.look_for_wanted();

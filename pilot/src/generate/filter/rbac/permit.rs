@@ -2,7 +2,10 @@
 
 use mesh_proto::envoy::{
     config::{
-        rbac::v3::{Permission, permission::{Rule, Set}},
+        rbac::v3::{
+            Permission,
+            permission::{Rule, Set},
+        },
         route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
     },
     r#type::matcher::v3::{PathMatcher, StringMatcher, path_matcher},
@@ -40,8 +43,18 @@ pub fn operation(operation: &Operation, layer: Layer) -> Permission {
     let port = |port: &u16| permission(Rule::DestinationPort(u32::from(*port)));
     let mut rules: Vec<Permission> = parts(&operation.ports, port, one_of, not).collect();
     if layer == Layer::Http {
-        rules.extend(parts(&operation.hosts, |host| header(":authority", host, true), one_of, not));
-        rules.extend(parts(&operation.methods, |method| header(":method", method, false), one_of, not));
+        rules.extend(parts(
+            &operation.hosts,
+            |host| header(":authority", host, true),
+            one_of,
+            not,
+        ));
+        rules.extend(parts(
+            &operation.methods,
+            |method| header(":method", method, false),
+            one_of,
+            not,
+        ));
         rules.extend(parts(&operation.paths, path, one_of, not));
     }
     if rules.is_empty() { anything() } else { all(rules) }
@@ -108,7 +121,9 @@ fn path(pattern: &Pattern) -> Permission {
     };
     match text {
         None => anything(),
-        Some(text) => permission(Rule::UrlPath(PathMatcher { rule: Some(path_matcher::Rule::Path(text)) })),
+        Some(text) => permission(Rule::UrlPath(PathMatcher {
+            rule: Some(path_matcher::Rule::Path(text)),
+        })),
     }
 }
 

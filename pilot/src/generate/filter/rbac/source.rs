@@ -47,8 +47,18 @@ pub fn source(source: &Source, layer: Layer) -> Principal {
     let mut ids: Vec<Principal> = Vec::new();
     ids.extend(parts(&source.principals, identity, one_of, not));
     ids.extend(parts(&source.namespaces, namespace, one_of, not));
-    ids.extend(parts(&source.service_accounts, |(ns, name)| account(ns, name), one_of, not));
-    ids.extend(parts(&source.ip_blocks, |range| principal(Identifier::DirectRemoteIp(cidr(range))), one_of, not));
+    ids.extend(parts(
+        &source.service_accounts,
+        |(ns, name)| account(ns, name),
+        one_of,
+        not,
+    ));
+    ids.extend(parts(
+        &source.ip_blocks,
+        |range| principal(Identifier::DirectRemoteIp(cidr(range))),
+        one_of,
+        not,
+    ));
     if layer == Layer::Http {
         let remote = |range: &ipnet::IpNet| principal(Identifier::RemoteIp(cidr(range)));
         ids.extend(parts(&source.remote_ip_blocks, remote, one_of, not));
@@ -63,7 +73,13 @@ pub fn condition(condition: &Condition) -> Principal {
     let ids = match &condition.attribute {
         Attribute::RequestHeader(name) => parts(
             &condition.values,
-            |text: &String| principal(Identifier::Header(permit::header_matcher(name, &Pattern::new(text), false))),
+            |text: &String| {
+                principal(Identifier::Header(permit::header_matcher(
+                    name,
+                    &Pattern::new(text),
+                    false,
+                )))
+            },
             one_of,
             not,
         )
@@ -86,8 +102,13 @@ pub fn condition(condition: &Condition) -> Principal {
     if ids.is_empty() { anybody() } else { all(ids) }
 }
 
-fn range(text: &str, identifier: fn(mesh_proto::envoy::config::core::v3::CidrRange) -> Identifier) -> Principal {
-    let network = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into));
+fn range(
+    text: &str,
+    identifier: fn(mesh_proto::envoy::config::core::v3::CidrRange) -> Identifier,
+) -> Principal {
+    let network = text
+        .parse::<ipnet::IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into));
     match network {
         Ok(network) => principal(identifier(cidr(&network))),
         Err(_) => nobody(),
@@ -95,7 +116,9 @@ fn range(text: &str, identifier: fn(mesh_proto::envoy::config::core::v3::CidrRan
 }
 
 fn authenticated(name: StringMatcher) -> Principal {
-    principal(Identifier::Authenticated(Authenticated { principal_name: Some(name) }))
+    principal(Identifier::Authenticated(Authenticated {
+        principal_name: Some(name),
+    }))
 }
 
 fn identity(pattern: &Pattern) -> Principal {
@@ -119,7 +142,11 @@ fn namespace(pattern: &Pattern) -> Principal {
 }
 
 fn account(namespace: &str, name: &str) -> Principal {
-    authenticated(safe_regex(&format!("{SCHEME}[^/]+/ns/{}/sa/{}", escape(namespace), escape(name))))
+    authenticated(safe_regex(&format!(
+        "{SCHEME}[^/]+/ns/{}/sa/{}",
+        escape(namespace),
+        escape(name)
+    )))
 }
 
 /// A name as an RE2 expression for itself: letters, digits, `-`, `_` and `.` are all that names have.

@@ -17,11 +17,16 @@ fn policies(specs: &[&str]) -> Vec<Arc<AuthorizationPolicy>> {
             )
         })
         .collect();
-    snapshot(&objects.join("---\n")).authorization.of("istio-system", "default", &Default::default())
+    snapshot(&objects.join("---\n"))
+        .authorization
+        .of("istio-system", "default", &Default::default())
 }
 
 fn json_of(filters: Vec<Any>) -> Vec<Value> {
-    filters.iter().map(|filter| envoy_json::any_to_value(filter).unwrap()).collect()
+    filters
+        .iter()
+        .map(|filter| envoy_json::any_to_value(filter).unwrap())
+        .collect()
 }
 
 #[test]
@@ -31,7 +36,10 @@ fn denial_comes_first() {
     assert_eq!(filters.len(), 2);
     assert_eq!(filters[0]["rules"]["action"], "DENY");
     let everything = json!({"permissions": [{"any": true}], "principals": [{"any": true}]});
-    assert_eq!(filters[1]["rules"]["policies"]["ns[default]-policy[p0]-rule[0]"], everything);
+    assert_eq!(
+        filters[1]["rules"]["policies"]["ns[default]-policy[p0]-rule[0]"],
+        everything
+    );
 }
 
 #[test]
@@ -52,16 +60,28 @@ fn sources_operations_and_conditions() {
     let rule = &filters[0]["rules"]["policies"]["ns[default]-policy[p0]-rule[0]"];
     let permissions = rule["permissions"][0]["and_rules"]["rules"].as_array().unwrap();
     assert_eq!(permissions[0]["or_rules"]["rules"][0]["destination_port"], 80);
-    assert_eq!(permissions[1]["or_rules"]["rules"][0]["header"]["string_match"]["exact"], "GET");
+    assert_eq!(
+        permissions[1]["or_rules"]["rules"][0]["header"]["string_match"]["exact"],
+        "GET"
+    );
     let paths = permissions[2]["or_rules"]["rules"].as_array().unwrap();
     assert_eq!(paths[0]["url_path"]["path"]["prefix"], "/a");
     assert_eq!(paths[1]["url_path"]["path"]["suffix"], ".html");
-    assert_eq!(paths[2]["url_path"]["path"]["safe_regex"]["regex"], r"/c/[^/]+/d\.x/.*");
+    assert_eq!(
+        paths[2]["url_path"]["path"]["safe_regex"]["regex"],
+        r"/c/[^/]+/d\.x/.*"
+    );
     let principals = rule["principals"].as_array().unwrap();
     assert_eq!(principals.len(), 2, "either of the sources");
     let text = principals[0].to_string();
-    assert!(text.contains("spiffe://cluster.local/ns/a/sa/b") && text.contains("not_id"), "{text}");
-    assert!(text.contains("\"name\":\"x\""), "the condition holds for each source: {text}");
+    assert!(
+        text.contains("spiffe://cluster.local/ns/a/sa/b") && text.contains("not_id"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\"name\":\"x\""),
+        "the condition holds for each source: {text}"
+    );
     assert!(principals[1].to_string().contains("direct_remote_ip"));
 }
 
@@ -74,5 +94,8 @@ fn without_http_an_allow_falls_away_and_a_denial_grows() {
     assert!(allow[0]["rules"].get("policies").is_none(), "nothing is allowed");
     let deny = json_of(network(&policies(&[&spec("DENY")])));
     let rule = &deny[0]["rules"]["policies"]["ns[default]-policy[p0]-rule[0]"];
-    assert_eq!(rule["permissions"][0], json!({"or_rules": {"rules": [{"destination_port": 80}]}}));
+    assert_eq!(
+        rule["permissions"][0],
+        json!({"or_rules": {"rules": [{"destination_port": 80}]}})
+    );
 }
