@@ -25,7 +25,7 @@ use super::{
     clean, control,
     controller::{self, Outlets, deployment::controller_uid, namespace::FIRST},
     dns::{self, Zone},
-    egress,
+    egress, images,
     issuer::Issuer,
     kubelet::{self, Addresses},
     merge, moment, netns,
@@ -144,6 +144,8 @@ async fn serve(layout: &Layout, options: Options, host_port: Option<TcpListener>
         closing: watch::Sender::new(false),
     });
     forget_last_run(&node)?;
+    // The user's table is there to be edited, even when it is empty.
+    images::add(&layout.images(), &images::Table::new())?;
     first_objects(&node.store)?;
     netns::create_node(layout).await?;
     let namespace = layout.node_namespace();
