@@ -12,9 +12,8 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts Chromium, in a network namespace if one is named.
-fn chromium(namespace: Option<&str>, profile: &Path, more: &[String], url: &str) -> anyhow::Result<String> {
-    let chromium = need::program("chromium", "chromium")?;
+fn chromium(profile: &Path, more: &[String], url: &str) -> anyhow::Result<String> {
+    let program = need::program("chromium", "chromium")?;
     let mut arguments: Vec<String> = [
         "--headless",
         "--no-sandbox",
@@ -32,19 +31,6 @@ fn chromium(namespace: Option<&str>, profile: &Path, more: &[String], url: &str)
     arguments.push(format!("--user-data-dir={}", profile.display()));
     arguments.extend_from_slice(more);
     arguments.push(url.to_owned());
-    let program = match namespace {
-        None => chromium,
-        Some(namespace) => {
-            arguments.splice(
-                0..0,
-                [
-                    format!("--net=/run/netns/{namespace}"),
-                    chromium.display().to_string(),
-                ],
-            );
-            need::program("nsenter", "util-linux")?
-        }
-    };
     run(command(program, &arguments), None, PATIENCE)?.ok()
 }
 
@@ -56,23 +42,13 @@ pub struct Seen {
 
 /// Opens `url` and keeps a picture of it as `name.png` in `folder`.
 pub fn look(url: &str, folder: &Path, name: &str) -> anyhow::Result<Seen> {
-    open(None, url, folder, name)
-}
-
-/// The same from inside a network namespace.
-pub fn look_within(namespace: &str, url: &str, folder: &Path, name: &str) -> anyhow::Result<Seen> {
-    open(Some(namespace), url, folder, name)
-}
-
-fn open(namespace: Option<&str>, url: &str, folder: &Path, name: &str) -> anyhow::Result<Seen> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let profile = folder.join(format!("{name}-profile"));
     let picture = folder.join(format!("{name}.png"));
     let _ = std::fs::remove_file(&picture);
     let wait = "--virtual-time-budget=4000".to_owned();
-    let html = chromium(namespace, &profile, &[wait.clone(), "--dump-dom".to_owned()], url)?;
+    let html = chromium(&profile, &[wait.clone(), "--dump-dom".to_owned()], url)?;
     chromium(
-        namespace,
         &profile,
         &[wait, format!("--screenshot={}", picture.display())],
         url,

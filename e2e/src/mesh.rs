@@ -352,20 +352,6 @@ impl Mesh {
             .to_owned())
     }
 
-    /// The network namespace of an app's pod: that of the processes in it.
-    pub fn pod_namespace(&self, namespace: &str, app: &str) -> anyhow::Result<String> {
-        let pod = format!("deployment/{app}");
-        let text = self.ctl(&[
-            "local", "exec", &pod, "-n", namespace, "--", "ip", "netns", "identify",
-        ])?;
-        let name = text.trim().to_owned();
-        ensure!(
-            !name.is_empty(),
-            "the pod of {app} is in no named network namespace"
-        );
-        Ok(name)
-    }
-
     /// Writes what is known to files, and says where and the most important of it.
     pub fn diagnose(&self, test: &str) -> String {
         let folder = self.artifacts().join(test.replace(['/', ':'], "-"));
@@ -505,7 +491,8 @@ fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
     }
 }
 
-fn free_port() -> anyhow::Result<u16> {
+/// A port of 127.0.0.1 that nobody listens on now.
+pub fn free_port() -> anyhow::Result<u16> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?;
     Ok(listener.local_addr()?.port())
 }

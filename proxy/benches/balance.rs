@@ -18,11 +18,14 @@ fn set(policy: &str, hosts: usize) -> Set {
             "  - {{endpoint: {{address: {{socket_address: {{address: 10.0.{a}.{b}, port_value: 80}}}}}}}}"
         );
     }
-    let cluster = from_text(&format!("{{name: c, lb_policy: {policy}}}")).unwrap_or_else(|error| panic!("{error}"));
+    let cluster =
+        from_text(&format!("{{name: c, lb_policy: {policy}}}")).unwrap_or_else(|error| panic!("{error}"));
     let cluster = read::cluster(cluster).unwrap_or_else(|reject| panic!("{reject}"));
     let assignment = from_text(&text).unwrap_or_else(|error| panic!("{error}"));
     let assignment = read::assignment(assignment).unwrap_or_else(|reject| panic!("{reject}"));
-    Set::build(&cluster, &assignment, |address| address.socket().into_iter().collect::<Vec<SocketAddr>>())
+    Set::build(&cluster, &assignment, |address| {
+        address.socket().into_iter().collect::<Vec<SocketAddr>>()
+    })
 }
 
 fn picking(criterion: &mut Criterion) {
@@ -31,12 +34,20 @@ fn picking(criterion: &mut Criterion) {
             let set = set(policy, hosts);
             let mut cursor = Cursor::new(&set, 1);
             let active = vec![0; hosts];
-            let view = View { ejected: &[], active: &active, generation: 1 };
+            let view = View {
+                ejected: &[],
+                active: &active,
+                generation: 1,
+            };
             let mut random = 0u64;
             criterion.bench_function(&format!("pick/{policy}/{hosts} hosts"), |bench| {
                 bench.iter(|| {
                     random = mix(random);
-                    let ask = Ask { hash: Some(random), random, tried: &[] };
+                    let ask = Ask {
+                        hash: Some(random),
+                        random,
+                        tried: &[],
+                    };
                     balance::pick(black_box(&set), &mut cursor, &view, &ask)
                 });
             });

@@ -33,7 +33,10 @@ fn sidecar(hosts: usize) -> RouteConfig {
 fn gateway(routes: usize) -> RouteConfig {
     let mut text = String::from("name: http.80\nvirtual_hosts:\n- name: v\n  domains: ['*']\n  routes:\n");
     for n in 0..routes {
-        let _ = writeln!(text, "  - {{match: {{prefix: /app{n}/}}, route: {{cluster: c{n}}}}}");
+        let _ = writeln!(
+            text,
+            "  - {{match: {{prefix: /app{n}/}}, route: {{cluster: c{n}}}}}"
+        );
     }
     config(&text)
 }
@@ -67,14 +70,23 @@ fn ask(config: &RouteConfig, authority: &str, path: &str, headers: &HeaderMap, r
 fn routing(criterion: &mut Criterion) {
     let mut headers = HeaderMap::new();
     headers.insert("user-agent", HeaderValue::from_static("curl/8"));
-    headers.insert("x-request-id", HeaderValue::from_static("c7f1e0d0-0000-4000-8000-000000000000"));
+    headers.insert(
+        "x-request-id",
+        HeaderValue::from_static("c7f1e0d0-0000-4000-8000-000000000000"),
+    );
     for hosts in [4, 1000] {
         let config = sidecar(hosts);
         let mut random = 0u64;
         criterion.bench_function(&format!("route/sidecar/{hosts} hosts"), |bench| {
             bench.iter(|| {
                 random = random.wrapping_add(0x9E37_79B9);
-                ask(black_box(&config), "s3.default.svc.cluster.local:9080", "/reviews/0", &headers, random)
+                ask(
+                    black_box(&config),
+                    "s3.default.svc.cluster.local:9080",
+                    "/reviews/0",
+                    &headers,
+                    random,
+                )
             });
         });
     }
@@ -85,7 +97,11 @@ fn routing(criterion: &mut Criterion) {
     criterion.bench_function("route/gateway/last of 5000", |bench| {
         bench.iter(|| ask(black_box(&config), "example.com", "/app4999/x", &headers, 0));
     });
-    let rules = mesh_proxy::config::hcm::PathRules { normalize: true, merge_slashes: true, ..Default::default() };
+    let rules = mesh_proxy::config::hcm::PathRules {
+        normalize: true,
+        merge_slashes: true,
+        ..Default::default()
+    };
     criterion.bench_function("path/canonical already", |bench| {
         bench.iter(|| canonical_path(black_box("/api/v1/products/0/reviews"), &rules));
     });

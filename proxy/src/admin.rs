@@ -74,10 +74,14 @@ pub struct Admin {
 macro_rules! page {
     ($pages:expr, $admin:expr, $method:ident, $path:literal, $help:literal, $answer:expr) => {{
         let admin = $admin.clone();
-        $pages.$method($path, $help, move |axum::extract::RawQuery(query): axum::extract::RawQuery| {
-            let admin = admin.clone();
-            async move { $answer(&admin, Query(query.unwrap_or_default())).await }
-        })
+        $pages.$method(
+            $path,
+            $help,
+            move |axum::extract::RawQuery(query): axum::extract::RawQuery| {
+                let admin = admin.clone();
+                async move { $answer(&admin, Query(query.unwrap_or_default())).await }
+            },
+        )
     }};
 }
 
@@ -101,29 +105,148 @@ fn never() -> Drain {
 
 fn pages(admin: &Admin) -> Pages {
     let pages = Pages::new();
-    let pages = page!(pages, admin, get, "/ready", "LIVE with 200, else the state with 503", server::ready);
-    let pages = page!(pages, admin, get, "/server_info", "version, state, uptime, node", server::info);
-    let pages = page!(pages, admin, get, "/config_dump", "the configuration; ?resource=, ?name_regex=, ?include_eds", dump::page);
-    let pages = page!(pages, admin, get, "/init_dump", "what is not ready yet, and what it waits for", dump::waiting);
-    let pages = page!(pages, admin, get, "/clusters", "clusters and their endpoints; ?format=json", clusters::page);
-    let pages = page!(pages, admin, get, "/listeners", "addresses of the listeners; ?format=json", listeners::page);
-    let pages = page!(pages, admin, get, "/connections", "open connections by listener and cluster", listeners::connections);
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/ready",
+        "LIVE with 200, else the state with 503",
+        server::ready
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/server_info",
+        "version, state, uptime, node",
+        server::info
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/config_dump",
+        "the configuration; ?resource=, ?name_regex=, ?include_eds",
+        dump::page
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/init_dump",
+        "what is not ready yet, and what it waits for",
+        dump::waiting
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/clusters",
+        "clusters and their endpoints; ?format=json",
+        clusters::page
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/listeners",
+        "addresses of the listeners; ?format=json",
+        listeners::page
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/connections",
+        "open connections by listener and cluster",
+        listeners::connections
+    );
     let pages = page!(pages, admin, get, "/certs", "certificates in use", certs::page);
-    let pages = page!(pages, admin, get, "/stats", "numbers; ?filter=, ?usedonly, ?format=json|prometheus", stats::page);
-    let pages = page!(pages, admin, get, "/stats/prometheus", "numbers for Prometheus", stats::prometheus);
-    let pages = page!(pages, admin, get, "/memory", "memory of the process", server::memory);
-    let pages = page!(pages, admin, get_local, "/logging", "the log level", server::level);
-    let pages = page!(pages, admin, post_local, "/logging", "change the log level; ?level=debug or ?mesh_proxy=debug", server::set_level);
-    let pages = page!(pages, admin, post_local, "/drain_listeners", "close the listeners; ?inboundonly", server::drain_listeners);
-    page!(pages, admin, post_local, "/quitquitquit", "drain and leave", server::quit)
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/stats",
+        "numbers; ?filter=, ?usedonly, ?format=json|prometheus",
+        stats::page
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/stats/prometheus",
+        "numbers for Prometheus",
+        stats::prometheus
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/memory",
+        "memory of the process",
+        server::memory
+    );
+    let pages = page!(
+        pages,
+        admin,
+        get_local,
+        "/logging",
+        "the log level",
+        server::level
+    );
+    let pages = page!(
+        pages,
+        admin,
+        post_local,
+        "/logging",
+        "change the log level; ?level=debug or ?mesh_proxy=debug",
+        server::set_level
+    );
+    let pages = page!(
+        pages,
+        admin,
+        post_local,
+        "/drain_listeners",
+        "close the listeners; ?inboundonly",
+        server::drain_listeners
+    );
+    page!(
+        pages,
+        admin,
+        post_local,
+        "/quitquitquit",
+        "drain and leave",
+        server::quit
+    )
 }
 
 fn public_pages(admin: &Admin) -> Pages {
     let pages = Pages::new();
-    let pages = page!(pages, admin, get, "/stats/prometheus", "numbers for Prometheus", stats::prometheus);
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/stats/prometheus",
+        "numbers for Prometheus",
+        stats::prometheus
+    );
     let pages = page!(pages, admin, get, "/metrics", "the same", stats::prometheus);
-    let pages = page!(pages, admin, get, "/healthz/ready", "200 when ready", server::healthy);
-    page!(pages, admin, post_local, "/quitquitquit", "drain and leave", server::quit)
+    let pages = page!(
+        pages,
+        admin,
+        get,
+        "/healthz/ready",
+        "200 when ready",
+        server::healthy
+    );
+    page!(
+        pages,
+        admin,
+        post_local,
+        "/quitquitquit",
+        "drain and leave",
+        server::quit
+    )
 }
 
 /// The query part of a URL.

@@ -42,17 +42,24 @@ impl Workers {
         let in_flight: Arc<Vec<AtomicUsize>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
         for number in 0..count {
             let (parts, in_flight) = (parts.clone(), in_flight.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let local = LocalSet::new();
-                local.block_on(&runtime, work(number, &parts, &in_flight));
-            })?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    let local = LocalSet::new();
+                    local.block_on(&runtime, work(number, &parts, &in_flight));
+                })?;
         }
         Ok(Self { in_flight })
     }
 
     fn in_flight(&self) -> usize {
-        self.in_flight.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.in_flight
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Waits until nothing is in flight, but not longer than `cap`.
@@ -70,7 +77,11 @@ impl Workers {
                 return;
             }
         }
-        tracing::warn!(in_flight = self.in_flight(), seconds = cap.as_secs(), "leaving before everything has ended");
+        tracing::warn!(
+            in_flight = self.in_flight(),
+            seconds = cap.as_secs(),
+            "leaving before everything has ended"
+        );
     }
 }
 

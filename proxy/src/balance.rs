@@ -14,11 +14,11 @@ pub mod ring;
 pub mod round_robin;
 pub mod set;
 
+use self::locality::{Group, Order};
 pub use self::{
     locality::Cursor,
     set::{Host, Set},
 };
-use self::locality::{Group, Order};
 use crate::config::cluster::Balance;
 
 /// One worker's view of the hosts of a set, by their index.
@@ -47,7 +47,11 @@ pub fn pick(set: &Set, cursor: &mut Cursor, view: &View<'_>, ask: &Ask<'_>) -> O
     cursor.refresh(set, view);
     let mut random = ask.random;
     // A few tries to avoid the hosts that were tried already.
-    let tries = if ask.tried.is_empty() { 1 } else { 2 * ask.tried.len() + 2 };
+    let tries = if ask.tried.is_empty() {
+        1
+    } else {
+        2 * ask.tried.len() + 2
+    };
     let mut found = None;
     for _ in 0..tries {
         found = pick_once(set, cursor, view, ask, random);
@@ -76,13 +80,21 @@ fn pick_once(set: &Set, cursor: &mut Cursor, view: &View<'_>, ask: &Ask<'_>, ran
     Some(match &mut group.order {
         Order::InTurn(turn) => turn.take(&group.hosts),
         Order::Weighted(schedule) => schedule.take(),
-        Order::LeastRequest(choices) => least_request::pick(group_hosts(&group.hosts, &group.weights), *choices, view.active, random),
+        Order::LeastRequest(choices) => least_request::pick(
+            group_hosts(&group.hosts, &group.weights),
+            *choices,
+            view.active,
+            random,
+        ),
         Order::Random => Group::random(&group.hosts, &group.weights, random),
     })
 }
 
 fn group_hosts<'a>(hosts: &'a [u32], weights: &'a [u64]) -> least_request::Hosts<'a> {
-    least_request::Hosts { hosts, cumulative: weights }
+    least_request::Hosts {
+        hosts,
+        cumulative: weights,
+    }
 }
 
 /// Another random number from one (the finalizer of splitmix64).

@@ -67,8 +67,10 @@ impl Bootstrap {
 
 /// Reads a bootstrap file's text.
 pub fn read(text: &str) -> Result<Bootstrap> {
-    let message: pb::Bootstrap =
-        envoy_json::from_text(text).map_err(|error| Reject { path: error.path, why: error.why })?;
+    let message: pb::Bootstrap = envoy_json::from_text(text).map_err(|error| Reject {
+        path: error.path,
+        why: error.why,
+    })?;
     from_message(message)
 }
 
@@ -79,15 +81,35 @@ pub fn from_message(mut value: pb::Bootstrap) -> Result<Bootstrap> {
     let at = "static_resources";
     let bootstrap = Bootstrap {
         node: take(&mut value.node).unwrap_or_default(),
-        admin: take(&mut value.admin).map(admin).transpose().at("admin")?.flatten(),
-        clusters: each(take(&mut statics.clusters), "clusters", |one| read::cluster(one).map(Arc::new)).at(at)?,
-        listeners: each(take(&mut statics.listeners), "listeners", |one| read::listener(one).map(Arc::new)).at(at)?,
-        secrets: each(take(&mut statics.secrets), "secrets", |one| read::secret(one).map(Arc::new)).at(at)?,
-        dynamic: take(&mut value.dynamic_resources).map(dynamic).transpose().at("dynamic_resources")?.flatten(),
+        admin: take(&mut value.admin)
+            .map(admin)
+            .transpose()
+            .at("admin")?
+            .flatten(),
+        clusters: each(take(&mut statics.clusters), "clusters", |one| {
+            read::cluster(one).map(Arc::new)
+        })
+        .at(at)?,
+        listeners: each(take(&mut statics.listeners), "listeners", |one| {
+            read::listener(one).map(Arc::new)
+        })
+        .at(at)?,
+        secrets: each(take(&mut statics.secrets), "secrets", |one| {
+            read::secret(one).map(Arc::new)
+        })
+        .at(at)?,
+        dynamic: take(&mut value.dynamic_resources)
+            .map(dynamic)
+            .transpose()
+            .at("dynamic_resources")?
+            .flatten(),
         message,
     };
     unique(bootstrap.clusters.iter().map(|cluster| &cluster.name), "clusters")?;
-    unique(bootstrap.listeners.iter().map(|listener| &listener.name), "listeners")?;
+    unique(
+        bootstrap.listeners.iter().map(|listener| &listener.name),
+        "listeners",
+    )?;
     let snapshot = bootstrap.snapshot();
     match &bootstrap.dynamic {
         None => check::complete(&snapshot)?,
@@ -141,7 +163,10 @@ fn unique<'a>(names: impl Iterator<Item = &'a Arc<str>>, list: &str) -> Result<(
 
 #[allow(deprecated)]
 fn admin(mut value: pb::Admin) -> Result<Option<SocketAddr>> {
-    let address = take(&mut value.address).map(read::listen_address).transpose().at("address")?;
+    let address = take(&mut value.address)
+        .map(read::listen_address)
+        .transpose()
+        .at("address")?;
     // Where requests for admin pages are logged, and where profiles would go.
     value.access_log.clear();
     value.access_log_path.clear();
@@ -169,7 +194,12 @@ fn dynamic(mut value: pb::bootstrap::DynamicResources) -> Result<Option<Dynamic>
     };
     let cluster = read::grpc_cluster(ads.grpc_services).at("ads_config.grpc_services")?;
     done(&value)?;
-    Ok(Some(Dynamic { cluster, delta, listeners, clusters }))
+    Ok(Some(Dynamic {
+        cluster,
+        delta,
+        listeners,
+        clusters,
+    }))
 }
 
 fn by_ads(source: Option<core::ConfigSource>) -> Result<bool> {
@@ -177,7 +207,9 @@ fn by_ads(source: Option<core::ConfigSource>) -> Result<bool> {
     let Some(source) = source else { return Ok(false) };
     match source.config_source_specifier {
         Some(Specifier::Ads(_)) => Ok(true),
-        Some(Specifier::ApiConfigSource(_)) => refuse("only ads is supported by this proxy").at("api_config_source"),
+        Some(Specifier::ApiConfigSource(_)) => {
+            refuse("only ads is supported by this proxy").at("api_config_source")
+        }
         _ => refuse("only ads is supported by this proxy"),
     }
 }

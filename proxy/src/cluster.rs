@@ -18,7 +18,10 @@ use std::{
 use pool::Pool;
 
 use crate::{
-    balance::{self, Ask, Cursor, Set, View, outlier::{Detector, Seen}},
+    balance::{
+        self, Ask, Cursor, Set, View,
+        outlier::{Detector, Seen},
+    },
     config::{
         cluster::{Cluster, Kind},
         endpoint::Endpoint,
@@ -49,7 +52,10 @@ impl Clusters {
         if self.version.replace(version) != version {
             let snapshot = store.snapshot();
             known.retain(|name, upstream| {
-                snapshot.clusters.get(name).is_some_and(|cluster| Arc::ptr_eq(cluster, &upstream.cluster))
+                snapshot
+                    .clusters
+                    .get(name)
+                    .is_some_and(|cluster| Arc::ptr_eq(cluster, &upstream.cluster))
             });
         }
         if let Some(upstream) = known.get(name) {
@@ -66,7 +72,10 @@ impl Clusters {
         let snapshot = store.snapshot();
         self.known.borrow_mut().retain(|name, upstream| {
             upstream.sweep();
-            snapshot.clusters.get(name).is_some_and(|cluster| Arc::ptr_eq(cluster, &upstream.cluster))
+            snapshot
+                .clusters
+                .get(name)
+                .is_some_and(|cluster| Arc::ptr_eq(cluster, &upstream.cluster))
         });
     }
 }
@@ -106,7 +115,12 @@ pub struct HostState {
 
 impl HostState {
     fn new(address: SocketAddr) -> Rc<Self> {
-        Rc::new(Self { address, pool: Pool::default(), plain_pool: Pool::default(), edges: RefCell::default() })
+        Rc::new(Self {
+            address,
+            pool: Pool::default(),
+            plain_pool: Pool::default(),
+            edges: RefCell::default(),
+        })
     }
 }
 
@@ -129,15 +143,22 @@ impl Picked {
 
     /// Tells the outlier detector how it went.
     pub fn seen(&self, seen: Seen) {
-        let (Some(index), Some(_)) = (self.index, &self.upstream.cluster.outlier) else { return };
+        let (Some(index), Some(_)) = (self.index, &self.upstream.cluster.outlier) else {
+            return;
+        };
         let mut state = self.upstream.state.borrow_mut();
         if state.generation() != self.generation {
             return;
         }
-        let Some(detector) = &mut state.detector else { return };
+        let Some(detector) = &mut state.detector else {
+            return;
+        };
         if detector.observe(index, seen, Instant::now()).is_some() {
             state.refresh_ejections();
-            self.upstream.stats.outlier_detection_ejections_enforced_total.inc();
+            self.upstream
+                .stats
+                .outlier_detection_ejections_enforced_total
+                .inc();
         }
     }
 }
@@ -163,7 +184,11 @@ impl State {
 
     /// Brings back hosts whose time out is over.
     fn look_for_returns(&mut self) {
-        if self.detector.as_mut().is_some_and(|detector| detector.tick(Instant::now())) {
+        if self
+            .detector
+            .as_mut()
+            .is_some_and(|detector| detector.tick(Instant::now()))
+        {
             self.refresh_ejections();
         }
     }
@@ -230,9 +255,23 @@ impl Upstream {
         }
         self.refresh();
         let mut state = self.state.borrow_mut();
-        let State { set, cursor, active, ejected, ejections, hosts, .. } = &mut *state;
-        let (Some(set), Some(cursor)) = (set, cursor) else { return Err(NoHost::Unhealthy) };
-        let view = View { ejected, active, generation: *ejections };
+        let State {
+            set,
+            cursor,
+            active,
+            ejected,
+            ejections,
+            hosts,
+            ..
+        } = &mut *state;
+        let (Some(set), Some(cursor)) = (set, cursor) else {
+            return Err(NoHost::Unhealthy);
+        };
+        let view = View {
+            ejected,
+            active,
+            generation: *ejections,
+        };
         let ask = Ask { hash, random, tried };
         let index = balance::pick(set, cursor, &view, &ask).ok_or(NoHost::Unhealthy)?;
         let chosen = &set.hosts[index as usize];
@@ -252,9 +291,19 @@ impl Upstream {
         if origins.len() >= MAX_ORIGINS {
             origins.retain(|_, host| Rc::strong_count(host) > 1);
         }
-        let host = origins.entry(address).or_insert_with(|| HostState::new(address)).clone();
+        let host = origins
+            .entry(address)
+            .or_insert_with(|| HostState::new(address))
+            .clone();
         let tls = self.cluster.transport.clone();
-        Picked { upstream: self.clone(), host, endpoint: None, tls, index: None, generation: 0 }
+        Picked {
+            upstream: self.clone(),
+            host,
+            endpoint: None,
+            tls,
+            index: None,
+            generation: 0,
+        }
     }
 
     /// Takes over new endpoints, if there are any.
@@ -271,7 +320,10 @@ impl Upstream {
         state.hosts = newest
             .hosts
             .iter()
-            .map(|host| old.remove(&host.address).unwrap_or_else(|| HostState::new(host.address)))
+            .map(|host| {
+                old.remove(&host.address)
+                    .unwrap_or_else(|| HostState::new(host.address))
+            })
             .collect();
         for host in &state.hosts {
             // Labels belong to the endpoint's metadata, which may have changed with it.

@@ -22,8 +22,8 @@ use self::io::{Io, Prefixed};
 use crate::{
     config::{
         chain::{Chain, NetworkFilter, Terminal, Transport},
-        hcm::Hcm,
         listener::{Direction, Listener},
+        transport::DownstreamTls,
     },
     decide::{
         self,
@@ -33,7 +33,7 @@ use crate::{
     http,
     listen::{
         origin::original_destination,
-        peek::{GRACE, Peeked, peek},
+        peek::{GRACE, HELLO_GRACE, Peeked, peek},
     },
     observe::{
         Workload,
@@ -97,7 +97,11 @@ impl Open {
         stats.downstream_cx_total.inc();
         stats.downstream_cx_active.inc();
         worker.connections.set(worker.connections.get() + 1);
-        Self { worker: worker.clone(), stats: stats.clone(), started: Instant::now() }
+        Self {
+            worker: worker.clone(),
+            stats: stats.clone(),
+            started: Instant::now(),
+        }
     }
 }
 
@@ -105,7 +109,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.stats.downstream_cx_active.dec();
         self.stats.downstream_cx_destroy.inc();
-        self.stats.downstream_cx_length_ms.observe_time(self.started.elapsed());
+        self.stats
+            .downstream_cx_length_ms
+            .observe_time(self.started.elapsed());
         self.worker.connections.set(self.worker.connections.get() - 1);
     }
 }
@@ -130,7 +136,11 @@ async fn serve_inner(
     tcp.set_nodelay(true)?;
     let socket_address = unmapped(tcp.local_addr()?);
     let remote = unmapped(remote);
-    let origin = listener.inspect.original_dst.then(|| original_destination(&tcp, socket_address)).flatten();
+    let origin = listener
+        .inspect
+        .original_dst
+        .then(|| original_destination(&tcp, socket_address))
+        .flatten();
     if listener.use_original_dst
         && let Some(origin) = origin
         && let Some(other) = worker.store.snapshot().listener_for(origin)
@@ -149,95 +159,148 @@ async fn serve_inner(
             return Ok(());
         }
     }
-    let (remote, local) = peeked.proxied.as_ref().and_then(|header| header.addresses).unwrap_or((remote, local));
-    let Some(chain) = choose(&listener, &peeked, local, remote) else {
+    let (remote, local) = peeked
+        .proxied
+        .as_ref()
+        .and_then(|header| header.addresses)
+        .unwrap_or((remote, local));
+    let bytes = std::mem::take(&mut peeked.bytes);
+    let arrival = Arrival {
+        worker,
+        listener,
+        stats,
+        remote,
+        local,
+        origin,
+    };
+    let stream = Prefixed::new(bytes, tcp);
+    // A silent client whose bytes, when they come, are TLS or HTTP after all, enters a second time.
+    match enter(&arrival, stream, peeked).await? {
+        Some((stream, peeked)) => enter(&arrival, stream, peeked).await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// What is known of a connection before a chain is chosen.
+struct Arrival {
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+    stats: Local<ListenerStats>,
+    remote: SocketAddr,
+    local: SocketAddr,
+    origin: Option<SocketAddr>,
+}
+
+/// Chooses the chain and serves the connection. What comes back is a connection that must choose again.
+async fn enter(
+    arrival: &Arrival,
+    stream: Prefixed,
+    peeked: Peeked,
+) -> std::io::Result<Option<(Prefixed, Peeked)>> {
+    let Arrival {
+        worker,
+        listener,
+        stats,
+        remote,
+        local,
+        origin,
+    } = arrival;
+    let Some(chain) = choose(listener, &peeked, *local, *remote) else {
         stats.no_filter_chain_match.inc();
         tracing::debug!(%remote, %local, listener = %listener.name, "no filter chain takes this connection");
-        return Ok(());
+        return Ok(None);
     };
-    let silent = peeked.silent;
-    let server_name: Option<Arc<str>> =
-        peeked.hello.as_ref().and_then(|hello| hello.server_name.as_deref()).map(Arc::from);
-    let stream = Prefixed::new(peeked.bytes, tcp);
+    let server_name: Option<Arc<str>> = peeked
+        .hello
+        .as_ref()
+        .and_then(|hello| hello.server_name.as_deref())
+        .map(Arc::from);
     let mut facts = Downstream {
         connection_id: worker.next_id(),
-        remote,
-        direct_remote: remote,
-        local,
+        remote: *remote,
+        direct_remote: *remote,
+        local: *local,
         server_name: server_name.clone(),
         tls: None,
     };
     let io = match &chain.tls {
         None => Io::plain(stream),
         Some(settings) => {
-            let config = {
-                let snapshot = worker.store.snapshot();
-                worker.tls.server(settings, &snapshot.secrets, &worker.identity)
-            };
-            let config = config.map_err(|error| {
-                stats.no_certificate.inc();
-                tracing::warn!(%remote, listener = %listener.name, chain = %chain.name, %error, "TLS is not ready");
-                std::io::Error::other(error)
-            })?;
-            let limit = chain.handshake_timeout.unwrap_or(HANDSHAKE);
-            let accepted = tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await;
-            let stream = accepted.map_err(std::io::Error::from).and_then(|result| result).inspect_err(|error| {
-                stats.ssl_connection_error.inc();
-                tracing::info!(%remote, %local, listener = %listener.name, %error, "TLS handshake failed");
-            })?;
-            stats.ssl_handshake.inc();
+            let stream = handshake(arrival, &chain, settings, stream).await?;
             facts.tls = Some(tls::facts(stream.get_ref().1, server_name));
             Io::tls(TlsStream::Server(stream))
         }
     };
-    let peer = facts.tls.as_ref().filter(|tls| !tls.peer_uris.is_empty() || tls.peer_subject.is_some()).map(|tls| {
-        PeerNames {
+    let peer = facts
+        .tls
+        .as_ref()
+        .filter(|tls| !tls.peer_uris.is_empty() || tls.peer_subject.is_some())
+        .map(|tls| PeerNames {
             uris: tls.peer_uris.iter().map(|uri| Box::from(&**uri)).collect(),
             dns: Vec::new(),
             subject: tls.peer_subject.as_deref().unwrap_or_default().into(),
-        }
-    });
-    let conn = Conn {
-        worker,
-        listener,
+        });
+    let conn = Rc::new(Conn {
+        worker: worker.clone(),
+        listener: listener.clone(),
         chain,
         facts: Arc::new(facts),
-        origin: origin.or(Some(local)),
+        origin: origin.or(Some(*local)),
         peer,
         peer_workload: RefCell::default(),
-        stats,
+        stats: stats.clone(),
         started: Instant::now(),
-    };
-    terminate(conn, io, silent).await;
-    Ok(())
-}
-
-/// Hands the connection to its chain's terminal. A silent client whose bytes turn out to be HTTP after all, when they
-/// come, is given to the chain for HTTP.
-async fn terminate(conn: Conn, io: Io, silent: bool) {
+    });
     match conn.chain.terminal.clone() {
-        Terminal::Http(hcm) => http::serve(Rc::new(conn), hcm, io).await,
+        Terminal::Http(hcm) => http::serve(conn, hcm, io).await,
         Terminal::Echo => tcp::echo(io).await,
         Terminal::Direct(bytes) => tcp::direct(io, &bytes).await,
-        Terminal::Tcp(proxy) => {
-            let other = silent.then(|| http_chain(&conn)).flatten();
-            let conn = Rc::new(conn);
-            let Some(io) = tcp::serve(&conn, &proxy, io, other.is_some()).await else { return };
-            if let Some((chain, hcm)) = other
-                && let Ok(conn) = Rc::try_unwrap(conn)
-            {
-                http::serve(Rc::new(Conn { chain, ..conn }), hcm, io).await;
-            }
-        }
+        Terminal::Tcp(proxy) => return Ok(tcp::serve(&conn, &proxy, io, peeked.silent).await),
     }
+    Ok(None)
 }
 
-/// The chain that would have taken this connection, had it begun with HTTP/1.1.
-fn http_chain(conn: &Conn) -> Option<(Arc<Chain>, Arc<Hcm>)> {
-    let peeked = Peeked { http: Some(Version::Http11), ..Peeked::default() };
-    let chain = choose(&conn.listener, &peeked, conn.facts.local, conn.facts.remote)?;
-    let Terminal::Http(hcm) = &chain.terminal else { return None };
-    (chain.tls.is_none() && conn.listener.inspect.http).then(|| (chain.clone(), hcm.clone()))
+/// Takes TLS off.
+async fn handshake(
+    arrival: &Arrival,
+    chain: &Chain,
+    settings: &Arc<DownstreamTls>,
+    stream: Prefixed,
+) -> std::io::Result<tokio_rustls::server::TlsStream<Prefixed>> {
+    let Arrival {
+        worker,
+        listener,
+        stats,
+        remote,
+        local,
+        ..
+    } = arrival;
+    let config = {
+        let snapshot = worker.store.snapshot();
+        worker.tls.server(settings, &snapshot.secrets, &worker.identity)
+    };
+    let config = config.map_err(|error| {
+        stats.no_certificate.inc();
+        tracing::warn!(%remote, listener = %listener.name, chain = %chain.name, %error, "TLS is not ready");
+        std::io::Error::other(error)
+    })?;
+    let limit = chain.handshake_timeout.unwrap_or(HANDSHAKE);
+    let accepted = tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await;
+    let stream = accepted
+        .map_err(std::io::Error::from)
+        .and_then(|result| result)
+        .inspect_err(|error| {
+            stats.ssl_connection_error.inc();
+            tracing::info!(%remote, %local, listener = %listener.name, %error, "TLS handshake failed");
+        })?;
+    stats.ssl_handshake.inc();
+    Ok(stream)
+}
+
+/// Would bytes that say this be served by another chain than the connection's?
+pub fn belongs_elsewhere(conn: &Conn, peeked: &Peeked) -> bool {
+    choose(&conn.listener, peeked, conn.facts.local, conn.facts.remote)
+        .is_none_or(|chain| !Arc::ptr_eq(&chain, &conn.chain))
 }
 
 /// Reads ahead as far as the listener asks for it.
@@ -249,7 +312,13 @@ async fn look(
 ) -> std::io::Result<Peeked> {
     // Where the silent case ends in a TCP proxy, the server gets its chance to speak after a short grace.
     let grace = if listener.continue_on_timeout && ends_in_tcp(listener, local.port()) {
-        Some(if worker.speaks_first(local) { Duration::ZERO } else { GRACE })
+        Some(match listener.inspect.tls {
+            // A hello that is late must not be mistaken for silence: it would end as bytes in a plaintext chain. A proxy
+            // sends its hello at once, so only plaintext clients of a server that speaks first wait this long.
+            true => HELLO_GRACE,
+            false if worker.speaks_first(local) => Duration::ZERO,
+            false => GRACE,
+        })
     } else {
         None
     };
@@ -262,16 +331,13 @@ fn ends_in_tcp(listener: &Listener, port: u16) -> bool {
         .chains
         .iter()
         .chain(&listener.default_chain)
-        .filter(|chain| chain.tls.is_none() && chain.matches.destination_port.is_none_or(|wanted| wanted == port))
+        .filter(|chain| {
+            chain.tls.is_none() && chain.matches.destination_port.is_none_or(|wanted| wanted == port)
+        })
         .any(|chain| matches!(chain.terminal, Terminal::Tcp(_)))
 }
 
-fn choose(
-    listener: &Listener,
-    peeked: &Peeked,
-    local: SocketAddr,
-    remote: SocketAddr,
-) -> Option<Arc<Chain>> {
+fn choose(listener: &Listener, peeked: &Peeked, local: SocketAddr, remote: SocketAddr) -> Option<Arc<Chain>> {
     let offered: Vec<&[u8]> = match (&peeked.hello, peeked.http) {
         (Some(hello), _) => hello.application_protocols.iter().map(|name| &**name).collect(),
         (None, Some(Version::Http10)) => vec![b"http/1.0"],
@@ -283,8 +349,15 @@ fn choose(
         destination: local,
         source: remote,
         direct_source: remote.ip(),
-        server_name: peeked.hello.as_ref().and_then(|hello| hello.server_name.as_deref()),
-        transport: if peeked.hello.is_some() { Transport::Tls } else { Transport::Raw },
+        server_name: peeked
+            .hello
+            .as_ref()
+            .and_then(|hello| hello.server_name.as_deref()),
+        transport: if peeked.hello.is_some() {
+            Transport::Tls
+        } else {
+            Transport::Raw
+        },
         application_protocols: &offered,
     };
     decide::chain(listener, &facts).cloned()

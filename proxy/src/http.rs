@@ -88,9 +88,16 @@ impl HttpConn {
         let version = worker.store.version();
         if self.version.replace(version) != version {
             let snapshot = worker.store.snapshot();
-            let chain = snapshot.listeners.get(&self.conn.listener.name).and_then(|listener| {
-                listener.chains.iter().chain(&listener.default_chain).find(|chain| chain.name == self.conn.chain.name)
-            });
+            let chain = snapshot
+                .listeners
+                .get(&self.conn.listener.name)
+                .and_then(|listener| {
+                    listener
+                        .chains
+                        .iter()
+                        .chain(&listener.default_chain)
+                        .find(|chain| chain.name == self.conn.chain.name)
+                });
             match chain.map(|chain| &chain.terminal) {
                 Some(Terminal::Http(hcm)) => {
                     self.obsolete.set(false);
@@ -120,9 +127,15 @@ pub type EdgeId = (Arc<str>, crate::observe::RequestProtocol);
 
 /// Serves HTTP until the connection ends.
 pub async fn serve(conn: Rc<Conn>, hcm: Arc<Hcm>, mut io: Io) {
-    let Some(http2) = speaks_http2(&conn, &hcm, &mut io).await else { return };
+    let Some(http2) = speaks_http2(&conn, &hcm, &mut io).await else {
+        return;
+    };
     let plan = conn.worker.plan(&hcm);
-    let carrier = conn.facts.tls.as_ref().is_some_and(|tls| is_carrier(tls.alpn.as_deref().map(str::as_bytes)));
+    let carrier = conn
+        .facts
+        .tls
+        .as_ref()
+        .is_some_and(|tls| is_carrier(tls.alpn.as_deref().map(str::as_bytes)));
     if let Some(principal) = conn.principal() {
         *conn.peer_workload.borrow_mut() = Arc::new(edge::of_principal(principal));
     }
@@ -246,7 +259,11 @@ async fn watch(http: &HttpConn, hcm: &Hcm) -> End {
     loop {
         let drained = async {
             worker.drain.drained().await;
-            if worker.is_draining() { std::future::pending().await } else { tokio::time::sleep(DRAIN_LOOK).await }
+            if worker.is_draining() {
+                std::future::pending().await
+            } else {
+                tokio::time::sleep(DRAIN_LOOK).await
+            }
         };
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -269,7 +286,11 @@ async fn watch(http: &HttpConn, hcm: &Hcm) -> End {
         if http.obsolete.get() && http.in_flight.get() == 0 {
             return End::Old;
         }
-        if hcm.timeouts.max_connection.is_some_and(|limit| http.conn.started.elapsed() >= limit) {
+        if hcm
+            .timeouts
+            .max_connection
+            .is_some_and(|limit| http.conn.started.elapsed() >= limit)
+        {
             http.stats.downstream_cx_max_duration_reached.inc();
             return End::Old;
         }

@@ -34,19 +34,37 @@ pub struct RedirectArgs {
     #[arg(short = 'e', long = "inbound-tunnel-port", default_value_t = names::port::HBONE)]
     pub tunnel_port: u16,
     /// Users whose traffic is never redirected: the proxy's own. Comma-separated.
-    #[arg(short = 'u', long = "proxy-uid", value_delimiter = ',', default_value = "1337")]
+    #[arg(
+        short = 'u',
+        long = "proxy-uid",
+        value_delimiter = ',',
+        default_value = "1337"
+    )]
     pub uids: Vec<u32>,
     /// Groups whose traffic is never redirected. Comma-separated.
-    #[arg(short = 'g', long = "proxy-gid", value_delimiter = ',', default_value = "1337")]
+    #[arg(
+        short = 'g',
+        long = "proxy-gid",
+        value_delimiter = ',',
+        default_value = "1337"
+    )]
     pub gids: Vec<u32>,
     /// How inbound connections are led to the proxy; only REDIRECT is supported.
-    #[arg(short = 'm', long = "istio-inbound-interception-mode", default_value = "REDIRECT")]
+    #[arg(
+        short = 'm',
+        long = "istio-inbound-interception-mode",
+        default_value = "REDIRECT"
+    )]
     pub mode: String,
     /// Inbound ports to redirect: "*" for all, or a comma-separated list; empty for none.
     #[arg(short = 'b', long = "istio-inbound-ports", default_value = "*")]
     pub inbound_ports: String,
     /// Inbound ports left alone. Comma-separated.
-    #[arg(short = 'd', long = "istio-local-exclude-ports", default_value = "15090,15021,15020")]
+    #[arg(
+        short = 'd',
+        long = "istio-local-exclude-ports",
+        default_value = "15090,15021,15020"
+    )]
     pub exclude_inbound_ports: String,
     /// Outbound ranges to redirect: "*" for all, or comma-separated CIDRs; empty for none.
     #[arg(short = 'i', long = "istio-service-cidr", default_value = "*")]
@@ -87,10 +105,18 @@ pub struct RedirectArgs {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     #[error("{flag}: {item:?} is not {what}")]
-    Item { flag: &'static str, item: String, what: &'static str },
-    #[error("interception mode {0:?} is not supported: use REDIRECT (TPROXY would need the capability NET_ADMIN in the proxy)")]
+    Item {
+        flag: &'static str,
+        item: String,
+        what: &'static str,
+    },
+    #[error(
+        "interception mode {0:?} is not supported: use REDIRECT (TPROXY would need the capability NET_ADMIN in the proxy)"
+    )]
     Mode(String),
-    #[error("{path} names no resolver, so there is no DNS to redirect: use --capture-all-dns to redirect every query")]
+    #[error(
+        "{path} names no resolver, so there is no DNS to redirect: use --capture-all-dns to redirect every query"
+    )]
     NoResolver { path: String },
 }
 
@@ -121,7 +147,9 @@ impl RedirectArgs {
             (true, false) => {
                 let resolvers = crate::dns::resolv_conf::parse(&resolv_conf()).servers;
                 if resolvers.is_empty() {
-                    return Err(ArgsError::NoResolver { path: self.resolv_conf.display().to_string() });
+                    return Err(ArgsError::NoResolver {
+                        path: self.resolv_conf.display().to_string(),
+                    });
                 }
                 Some(resolvers)
             }
@@ -158,16 +186,27 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn list<T: FromStr>(flag: &'static str, text: &str, what: &'static str) -> Result<Vec<T>, ArgsError> {
-    let parse = |item: &str| item.parse().map_err(|_| ArgsError::Item { flag, item: item.to_owned(), what });
+    let parse = |item: &str| {
+        item.parse().map_err(|_| ArgsError::Item {
+            flag,
+            item: item.to_owned(),
+            what,
+        })
+    };
     items(text).map(parse).collect()
 }
 
 /// CIDRs; a bare address counts as itself alone, and host bits are cut off.
 fn ranges(flag: &'static str, text: &str) -> Result<Vec<IpNet>, ArgsError> {
     let parse = |item: &str| {
-        let net = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
-        net.map(|net| net.trunc())
-            .map_err(|_| ArgsError::Item { flag, item: item.to_owned(), what: "an address range such as 10.0.0.0/8" })
+        let net = item
+            .parse::<IpNet>()
+            .or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+        net.map(|net| net.trunc()).map_err(|_| ArgsError::Item {
+            flag,
+            item: item.to_owned(),
+            what: "an address range such as 10.0.0.0/8",
+        })
     };
     items(text).map(parse).collect()
 }
@@ -175,11 +214,18 @@ fn ranges(flag: &'static str, text: &str) -> Result<Vec<IpNet>, ArgsError> {
 /// Names go into the ruleset's text, so only what the kernel and nft both take plainly is accepted.
 fn interfaces(text: &str) -> Result<Vec<String>, ArgsError> {
     let check = |item: &str| {
-        let plain = item.len() <= 15 && item.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let plain = item.len() <= 15
+            && item
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if plain {
             Ok(item.to_owned())
         } else {
-            Err(ArgsError::Item { flag: "-c", item: item.to_owned(), what: "an interface's name" })
+            Err(ArgsError::Item {
+                flag: "-c",
+                item: item.to_owned(),
+                what: "an interface's name",
+            })
         }
     };
     items(text).map(check).collect()

@@ -78,7 +78,11 @@ pub struct ProxyArgs {
     #[arg(value_parser = parse_kind)]
     pub kind: NodeKind,
     /// Pilot's xDS address.
-    #[arg(long, env = "DISCOVERY_ADDRESS", default_value = "pilot.istio-system.svc:15012")]
+    #[arg(
+        long,
+        env = "DISCOVERY_ADDRESS",
+        default_value = "pilot.istio-system.svc:15012"
+    )]
     pub discovery_address: String,
     /// Citadel's address.
     #[arg(long, env = "CA_ADDR", default_value = "citadel.istio-system.svc:15013")]
@@ -140,7 +144,13 @@ impl ProxyArgs {
 
     /// The node id and metadata that pilot sees.
     pub fn node(&self) -> (NodeId, NodeMetadata) {
-        let ip = self.instance_ip.split(',').next().unwrap_or_default().trim().to_owned();
+        let ip = self
+            .instance_ip
+            .split(',')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         let id = NodeId {
             kind: self.kind,
             ip,
@@ -149,14 +159,18 @@ impl ProxyArgs {
             domain: format!("{}.svc.{}", self.pod_namespace, self.cluster_domain),
         };
         let meta = |name: &str| std::env::var(format!("ISTIO_META_{name}")).unwrap_or_default();
-        let labels = std::fs::read_to_string(&self.labels_file).map(|text| parse_labels(&text)).unwrap_or_default();
+        let labels = std::fs::read_to_string(&self.labels_file)
+            .map(|text| parse_labels(&text))
+            .unwrap_or_default();
         let workload = Some(meta("WORKLOAD_NAME")).filter(|name| !name.is_empty());
         let metadata = NodeMetadata {
             name: self.pod_name.clone(),
             namespace: self.pod_namespace.clone(),
             service_account: self.service_account.clone(),
             workload_name: workload.unwrap_or_else(|| self.pod_name.clone()),
-            cluster_id: Some(meta("CLUSTER_ID")).filter(|id| !id.is_empty()).unwrap_or_else(|| "Kubernetes".into()),
+            cluster_id: Some(meta("CLUSTER_ID"))
+                .filter(|id| !id.is_empty())
+                .unwrap_or_else(|| "Kubernetes".into()),
             mesh_id: meta("MESH_ID"),
             labels,
             instance_ips: self.instance_ip.clone(),
@@ -186,7 +200,16 @@ mod tests {
 
     #[test]
     fn reads_envoys_flags() {
-        let cli = Cli::try_parse_from(["mesh-proxy", "-c", "envoy.yaml", "--concurrency", "1", "--base-id", "3"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "mesh-proxy",
+            "-c",
+            "envoy.yaml",
+            "--concurrency",
+            "1",
+            "--base-id",
+            "3",
+        ])
+        .unwrap();
         assert_eq!(cli.envoy.concurrency, Some(1));
         assert!(cli.command.is_none());
     }

@@ -34,12 +34,26 @@ impl Snapshot {
     ) -> Self {
         let mut addresses: HashMap<SocketAddr, Vec<Arc<str>>> = HashMap::new();
         for listener in listeners.values() {
-            addresses.entry(listener.address).or_default().push(listener.name.clone());
+            addresses
+                .entry(listener.address)
+                .or_default()
+                .push(listener.name.clone());
         }
         for names in addresses.values_mut() {
-            names.sort_by_key(|name| (listeners.get(name).is_some_and(|listener| listener.bind), name.clone()));
+            names.sort_by_key(|name| {
+                (
+                    listeners.get(name).is_some_and(|listener| listener.bind),
+                    name.clone(),
+                )
+            });
         }
-        Self { listeners, clusters, routes, secrets, addresses }
+        Self {
+            listeners,
+            clusters,
+            routes,
+            secrets,
+            addresses,
+        }
     }
 
     /// The listener for an original destination: of that address, else of its port on any address.
@@ -51,11 +65,16 @@ impl Snapshot {
         };
         // A socket on [::] takes IPv4 too.
         let wider = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-        [destination, SocketAddr::new(any, port), wider].iter().find_map(|address| self.at(address))
+        [destination, SocketAddr::new(any, port), wider]
+            .iter()
+            .find_map(|address| self.at(address))
     }
 
     fn at(&self, address: &SocketAddr) -> Option<&Arc<Listener>> {
-        self.addresses.get(address)?.iter().find_map(|name| self.listeners.get(name))
+        self.addresses
+            .get(address)?
+            .iter()
+            .find_map(|name| self.listeners.get(name))
     }
 }
 
@@ -84,7 +103,9 @@ mod tests {
             ("[fd00::1]:9080", None),
             ("10.96.0.6:81", None),
         ] {
-            let found = snapshot.listener_for(destination.parse().unwrap()).map(|listener| &*listener.name);
+            let found = snapshot
+                .listener_for(destination.parse().unwrap())
+                .map(|listener| &*listener.name);
             assert_eq!(found, expect, "{destination}");
         }
     }

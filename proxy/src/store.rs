@@ -113,7 +113,10 @@ impl Store {
     /// A worker's reader; call it on the worker's own thread.
     pub fn reader(&self) -> Reader {
         let held = (self.version(), Rc::new(self.snapshot()));
-        Reader { store: self.clone(), held: RefCell::new(held) }
+        Reader {
+            store: self.clone(),
+            held: RefCell::new(held),
+        }
     }
 
     /// The configuration as of now.
@@ -140,7 +143,9 @@ impl Store {
     /// still use one keep theirs.
     pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
         if let Some(closed) = *lock(&self.0.closed) {
-            snapshot.listeners.retain(|_, listener| !(listener.bind && closed.covers(listener)));
+            snapshot
+                .listeners
+                .retain(|_, listener| !(listener.bind && closed.covers(listener)));
         }
         for cluster in snapshot.clusters.values() {
             self.cell(cluster);
@@ -155,7 +160,11 @@ impl Store {
 
     /// Closes the listening sockets (only the inbound ones, if asked so) for good; connections live on. Returns how many.
     pub fn close_listeners(&self, inbound_only: bool) -> usize {
-        *lock(&self.0.closed) = Some(if inbound_only { Closed::Inbound } else { Closed::All });
+        *lock(&self.0.closed) = Some(if inbound_only {
+            Closed::Inbound
+        } else {
+            Closed::All
+        });
         let before = self.snapshot();
         self.publish((*before).clone());
         before.listeners.len() - self.snapshot().listeners.len()
@@ -190,9 +199,14 @@ impl Store {
             return Some(cell.clone());
         }
         // Endpoints that need no look-up are there at once.
-        let known = Set::build(cluster, &cluster.assignment, |address| address.socket().into_iter().collect());
+        let known = Set::build(cluster, &cluster.assignment, |address| {
+            address.socket().into_iter().collect()
+        });
         let filled = matches!(cluster.kind, Kind::Static);
-        let cell = Arc::new(Cell { set: ArcSwap::from_pointee(known), filled: AtomicBool::new(filled) });
+        let cell = Arc::new(Cell {
+            set: ArcSwap::from_pointee(known),
+            filled: AtomicBool::new(filled),
+        });
         endpoints.insert(cluster.name.clone(), cell.clone());
         Some(cell)
     }
@@ -206,7 +220,11 @@ impl Store {
     pub async fn listening(&self, workers: usize) {
         let version = self.version();
         let done = |bound: &HashMap<usize, (u64, usize)>| {
-            bound.values().filter(|(seen, missing)| *seen >= version && *missing == 0).count() >= workers
+            bound
+                .values()
+                .filter(|(seen, missing)| *seen >= version && *missing == 0)
+                .count()
+                >= workers
         };
         // The sender lives in `self`, so this cannot fail.
         let _ = self.0.bound.subscribe().wait_for(done).await;
@@ -270,11 +288,17 @@ mod tests {
         let listening = store.listening(2);
         tokio::pin!(listening);
         let soon = std::time::Duration::from_millis(10);
-        assert!(tokio::time::timeout(soon, &mut listening).await.is_err(), "the workers have not seen it");
+        assert!(
+            tokio::time::timeout(soon, &mut listening).await.is_err(),
+            "the workers have not seen it"
+        );
         one.report_bound(0, 0);
         two.snapshot();
         two.report_bound(1, 1);
-        assert!(tokio::time::timeout(soon, &mut listening).await.is_err(), "a listener is not bound");
+        assert!(
+            tokio::time::timeout(soon, &mut listening).await.is_err(),
+            "a listener is not bound"
+        );
         two.report_bound(1, 0);
         listening.await;
         assert_eq!(one.version(), 1);

@@ -28,5 +28,7 @@ pub(crate) fn is_carrier(alpn: Option<&[u8]>) -> bool {
 
 /// ALPN lists are bytes on the wire; every name that we configure is text.
 fn names(alpn: &[Vec<u8>]) -> Vec<&str> {
-    alpn.iter().filter_map(|name| std::str::from_utf8(name).ok()).collect()
+    alpn.iter()
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        .collect()
 }

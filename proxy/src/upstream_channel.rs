@@ -28,12 +28,19 @@ pub struct Channels {
 
 impl Channels {
     pub fn new(store: Store, identity: IdentityCell) -> Self {
-        Self { store, identity, open: Mutex::default() }
+        Self {
+            store,
+            identity,
+            open: Mutex::default(),
+        }
     }
 
     fn tls(&self, settings: &Arc<UpstreamTls>) -> Result<Arc<rustls::ClientConfig>, String> {
         let snapshot = self.store.snapshot();
-        let material = Material { own: &self.identity, secrets: &snapshot.secrets };
+        let material = Material {
+            own: &self.identity,
+            secrets: &snapshot.secrets,
+        };
         let config = client::build(settings, &material, Purpose::Http2).map_err(|error| error.to_string())?;
         // gRPC is HTTP/2, whatever else the cluster would offer.
         let mut config = Arc::unwrap_or_clone(config);
@@ -44,16 +51,26 @@ impl Channels {
 
 impl Connect for Channels {
     fn channel(&self, cluster: &str) -> Result<Channel, String> {
-        let cell = self.store.endpoints(cluster).ok_or_else(|| format!("there is no cluster {cluster}"))?;
+        let cell = self
+            .store
+            .endpoints(cluster)
+            .ok_or_else(|| format!("there is no cluster {cluster}"))?;
         let set = cell.load();
-        let host = set.hosts.first().ok_or_else(|| format!("cluster {cluster} has no endpoint"))?;
+        let host = set
+            .hosts
+            .first()
+            .ok_or_else(|| format!("cluster {cluster} has no endpoint"))?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((address, channel)) = open.get(cluster)
             && *address == host.address
         {
             return Ok(channel.clone());
         }
-        let tls = host.transport.as_ref().map(|settings| self.tls(settings)).transpose()?;
+        let tls = host
+            .transport
+            .as_ref()
+            .map(|settings| self.tls(settings))
+            .transpose()?;
         let channel = grpc::connect(&host.address.to_string(), tls).map_err(|error| error.to_string())?;
         open.insert(cluster.to_owned(), (host.address, channel.clone()));
         Ok(channel)

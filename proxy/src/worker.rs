@@ -83,7 +83,14 @@ pub struct Parts {
 
 impl Worker {
     pub fn new(number: usize, parts: &Parts) -> Rc<Self> {
-        let Parts { store, identity, own, stats, outlet, drain } = parts.clone();
+        let Parts {
+            store,
+            identity,
+            own,
+            stats,
+            outlet,
+            drain,
+        } = parts.clone();
         Rc::new(Self {
             number,
             store: store.reader(),
@@ -157,7 +164,9 @@ impl Worker {
         }
         let snapshot = self.store.snapshot();
         listeners.retain(|name, _| snapshot.listeners.contains_key(name));
-        let stats = self.stats.listener(&listener.address.to_string().replace(':', "_"));
+        let stats = self
+            .stats
+            .listener(&listener.address.to_string().replace(':', "_"));
         listeners.insert(listener.name.clone(), stats.clone());
         stats
     }
@@ -193,10 +202,15 @@ impl Worker {
 
     /// The compiled logs of a TCP proxy.
     pub fn tcp_plan(&self, proxy: &TcpProxy) -> Arc<Plan> {
-        let Some(first) = proxy.access_log.first() else { return Arc::default() };
+        let Some(first) = proxy.access_log.first() else {
+            return Arc::default();
+        };
         let key = Arc::as_ptr(first) as usize;
         let mut plans = self.tcp_plans.borrow_mut();
-        if let Some((_, plan)) = plans.get(&key).filter(|(log, _)| log.ptr_eq(&Arc::downgrade(first))) {
+        if let Some((_, plan)) = plans
+            .get(&key)
+            .filter(|(log, _)| log.ptr_eq(&Arc::downgrade(first)))
+        {
             return plan.clone();
         }
         plans.retain(|_, (log, _)| log.strong_count() > 1);

@@ -1,7 +1,13 @@
 //! 12. What is counted agrees with what was sent; and telemetry being away changes nothing.
 
 use anyhow::{Context, ensure};
-use mesh_e2e::{browser, client::load::Report, mesh::Mesh, peers, process::eventually};
+use mesh_e2e::{
+    browser,
+    client::load::Report,
+    mesh::{Mesh, free_port},
+    peers,
+    process::{Background, eventually, last},
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -124,17 +130,23 @@ pub fn graph_shows_the_edges(mesh: &mut Mesh) -> anyhow::Result<()> {
     })
 }
 
-/// The dashboard, looked at by a real browser through a port on loopback.
+/// The dashboard, looked at by a real browser through the port that `meshctl dashboard` opens.
 pub fn dashboard_in_a_browser(mesh: &mut Mesh) -> anyhow::Result<()> {
-    let namespace = mesh.pod_namespace("istio-system", "telemetry")?;
-    let seen = browser::look_within(
-        &namespace,
-        "http://127.0.0.1:20001/",
-        &mesh.artifacts(),
-        "dashboard",
-    )?;
+    let port = free_port()?;
+    let dashboard = Background::start(mesh.command(&["dashboard", "--port", &port.to_string()]))?;
+    eventually(Duration::from_secs(10), "the dashboard's port", || {
+        std::net::TcpStream::connect(("127.0.0.1", port))?;
+        Ok(())
+    })?;
+    let url = format!("http://127.0.0.1:{port}/");
+    let seen = browser::look(&url, &mesh.artifacts(), "dashboard")?;
+    dashboard.kill()?;
     for text in ["productpage", "reviews", "ratings"] {
-        ensure!(seen.html.contains(text), "the dashboard shows no {text}");
+        ensure!(
+            seen.html.contains(text),
+            "the dashboard shows no {text}: {}",
+            last(&seen.html, 3000)
+        );
     }
     println!("    a picture of the dashboard: {}", seen.picture.display());
     Ok(())

@@ -44,7 +44,9 @@ fn read(source: &Source) -> Vec<CertificateDer<'static>> {
 }
 
 fn entry(roots: &[CertificateDer<'static>], chain: &[CertificateDer<'static>], path: &str) -> Value {
-    let list = |all: &[CertificateDer<'static>]| -> Vec<Value> { all.iter().filter_map(|der| certificate(der, path)).collect() };
+    let list = |all: &[CertificateDer<'static>]| -> Vec<Value> {
+        all.iter().filter_map(|der| certificate(der, path)).collect()
+    };
     json!({"ca_cert": list(roots), "cert_chain": list(chain)})
 }
 
@@ -61,7 +63,10 @@ fn certificate(der: &CertificateDer<'static>, path: &str) -> Option<Value> {
         })
         .collect();
     let validity = parsed.validity();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let left = validity.not_after.timestamp() - i64::try_from(now).unwrap_or(i64::MAX);
     Some(json!({
         "path": path,
@@ -75,5 +80,6 @@ fn certificate(der: &CertificateDer<'static>, path: &str) -> Option<Value> {
 
 fn time(time: ASN1Time) -> String {
     let time = OffsetDateTime::from_unix_timestamp(time.timestamp()).ok();
-    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+    time.and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
 }

@@ -20,7 +20,10 @@ pub async fn page(admin: &Admin, query: Query) -> Response {
     let mut clusters: Vec<_> = snapshot.clusters.values().collect();
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     if query.wants_json() {
-        let statuses: Vec<Value> = clusters.into_iter().map(|cluster| status(admin, cluster)).collect();
+        let statuses: Vec<Value> = clusters
+            .into_iter()
+            .map(|cluster| status(admin, cluster))
+            .collect();
         return super::json(&json!({"cluster_statuses": statuses}));
     }
     let mut out = String::new();
@@ -32,19 +35,41 @@ pub async fn page(admin: &Admin, query: Query) -> Response {
 
 /// The endpoints with the locality of each.
 fn hosts(admin: &Admin, cluster: &Cluster) -> Vec<(Host, Locality)> {
-    let Some(cell) = admin.store.endpoints(&cluster.name) else { return Vec::new() };
+    let Some(cell) = admin.store.endpoints(&cluster.name) else {
+        return Vec::new();
+    };
     let set = cell.load();
-    let locality = |host: &Host| set.localities.get(host.locality as usize).map(|l| l.locality.clone()).unwrap_or_default();
-    set.hosts.iter().map(|host| (host.clone(), locality(host))).collect()
+    let locality = |host: &Host| {
+        set.localities
+            .get(host.locality as usize)
+            .map(|l| l.locality.clone())
+            .unwrap_or_default()
+    };
+    set.hosts
+        .iter()
+        .map(|host| (host.clone(), locality(host)))
+        .collect()
 }
 
 /// Numbers in Envoy's order; a host that no worker has used yet has zeros.
 fn numbers(admin: &Admin, cluster: &Cluster, host: &Host) -> Vec<(&'static str, u64)> {
     const NAMES: [&str; 8] = [
-        "cx_active", "cx_connect_fail", "cx_total", "rq_active", "rq_error", "rq_success", "rq_timeout", "rq_total",
+        "cx_active",
+        "cx_connect_fail",
+        "cx_total",
+        "rq_active",
+        "rq_error",
+        "rq_success",
+        "rq_timeout",
+        "rq_total",
     ];
     let known = admin.stats.host_values(&cluster.name, host.address);
-    let value = |name: &str| known.iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| *value);
+    let value = |name: &str| {
+        known
+            .iter()
+            .find(|(other, _)| *other == name)
+            .map_or(0, |(_, value)| *value)
+    };
     NAMES.into_iter().map(|name| (name, value(name))).collect()
 }
 
@@ -64,8 +89,17 @@ fn text(admin: &Admin, cluster: &Cluster, out: &mut String) {
         let _ = writeln!(out, "{name}::{rest}");
     };
     line(format_args!("observability_name::{name}"));
-    for (priority, limits) in [("default_priority", cluster.breakers.default), ("high_priority", cluster.breakers.high)] {
-        let Thresholds { connections, pending, requests, retries, .. } = limits;
+    for (priority, limits) in [
+        ("default_priority", cluster.breakers.default),
+        ("high_priority", cluster.breakers.high),
+    ] {
+        let Thresholds {
+            connections,
+            pending,
+            requests,
+            retries,
+            ..
+        } = limits;
         line(format_args!("{priority}::max_connections::{connections}"));
         line(format_args!("{priority}::max_pending_requests::{pending}"));
         line(format_args!("{priority}::max_requests::{requests}"));
@@ -78,7 +112,10 @@ fn text(admin: &Admin, cluster: &Cluster, out: &mut String) {
             line(format_args!("{address}::{stat}::{value}"));
         }
         line(format_args!("{address}::hostname::{}", host.endpoint.hostname));
-        line(format_args!("{address}::health_flags::{}", flags(host.endpoint.health)));
+        line(format_args!(
+            "{address}::health_flags::{}",
+            flags(host.endpoint.health)
+        ));
         line(format_args!("{address}::weight::{}", host.weight));
         line(format_args!("{address}::region::{}", locality.region));
         line(format_args!("{address}::zone::{}", locality.zone));
@@ -92,7 +129,11 @@ fn text(admin: &Admin, cluster: &Cluster, out: &mut String) {
 
 fn is_dynamic(admin: &Admin, name: &str) -> bool {
     use mesh_proto::xds::Type;
-    admin.store.ledger(|ledger| ledger.get(Type::Cluster, name).is_some_and(|row| row.state != crate::store::State::Static))
+    admin.store.ledger(|ledger| {
+        ledger
+            .get(Type::Cluster, name)
+            .is_some_and(|row| row.state != crate::store::State::Static)
+    })
 }
 
 fn status(admin: &Admin, cluster: &Cluster) -> Value {
@@ -103,7 +144,10 @@ fn status(admin: &Admin, cluster: &Cluster) -> Value {
                 "max_requests": limits.requests, "max_retries": limits.retries})
         })
         .collect();
-    let hosts: Vec<Value> = hosts(admin, cluster).iter().map(|(host, locality)| host_status(admin, cluster, host, locality)).collect();
+    let hosts: Vec<Value> = hosts(admin, cluster)
+        .iter()
+        .map(|(host, locality)| host_status(admin, cluster, host, locality))
+        .collect();
     json!({
         "name": *cluster.name,
         "observability_name": *cluster.name,

@@ -5,11 +5,7 @@ use std::time::SystemTime;
 
 use axum::response::Response;
 use bytes::Bytes;
-use mesh_proto::{
-    envoy_json,
-    pb::google::protobuf::Any,
-    xds::Type,
-};
+use mesh_proto::{envoy_json, pb::google::protobuf::Any, xds::Type};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -29,9 +25,16 @@ struct Wish {
 }
 
 pub async fn page(admin: &Admin, query: Query) -> Response {
-    let name = query.get("name_regex").map(|text| RegexBuilder::new(&text).size_limit(MAX_REGEX).build()).transpose();
+    let name = query
+        .get("name_regex")
+        .map(|text| RegexBuilder::new(&text).size_limit(MAX_REGEX).build())
+        .transpose();
     let wish = match name {
-        Ok(name) => Wish { resource: query.get("resource"), name, eds: query.get("include_eds").is_some() },
+        Ok(name) => Wish {
+            resource: query.get("resource"),
+            name,
+            eds: query.get("include_eds").is_some(),
+        },
         Err(error) => return bad_request(format!("name_regex: {error}")),
     };
     if query.get("mask").is_some() {
@@ -40,7 +43,9 @@ pub async fn page(admin: &Admin, query: Query) -> Response {
     let ledger = admin.store.ledger(|ledger| ledger.clone());
     let mut configs = sections(&ledger, &wish);
     if let Some(list) = &wish.resource {
-        let found = configs.iter_mut().find_map(|section| section.get_mut(list.as_str()).map(Value::take));
+        let found = configs
+            .iter_mut()
+            .find_map(|section| section.get_mut(list.as_str()).map(Value::take));
         match found {
             Some(Value::Array(entries)) => configs = entries,
             _ => return bad_request(format!("there is no list {list:?} in the dump, or it is empty")),
@@ -53,7 +58,9 @@ fn sections(ledger: &Ledger, wish: &Wish) -> Vec<Value> {
     let mut writer = envoy_json::Writer::default();
     let mut configs = Vec::new();
     if let Some(bootstrap) = &ledger.bootstrap {
-        let mut value = writer.any(bootstrap).unwrap_or_else(|error| json!({"error": error.to_string()}));
+        let mut value = writer
+            .any(bootstrap)
+            .unwrap_or_else(|error| json!({"error": error.to_string()}));
         redact(&mut value);
         configs.push(json!({
             "@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump",
@@ -68,10 +75,21 @@ fn sections(ledger: &Ledger, wish: &Wish) -> Vec<Value> {
         (Type::Secret, "Secrets", "secrets", "secret"),
     ];
     if wish.eds {
-        kinds.insert(1, (Type::Endpoint, "Endpoints", "endpoint_configs", "endpoint_config"));
+        kinds.insert(
+            1,
+            (Type::Endpoint, "Endpoints", "endpoint_configs", "endpoint_config"),
+        );
     }
     for (kind, section, list, field) in kinds {
-        configs.push(self::section(ledger, wish, &mut writer, kind, section, list, field));
+        configs.push(self::section(
+            ledger,
+            wish,
+            &mut writer,
+            kind,
+            section,
+            list,
+            field,
+        ));
     }
     configs
 }
@@ -103,7 +121,10 @@ fn section(
             entries.push(entry);
         }
     }
-    lists.insert("@type".to_owned(), format!("type.googleapis.com/envoy.admin.v3.{section}ConfigDump").into());
+    lists.insert(
+        "@type".to_owned(),
+        format!("type.googleapis.com/envoy.admin.v3.{section}ConfigDump").into(),
+    );
     Value::Object(lists)
 }
 
@@ -122,7 +143,11 @@ fn entry(name: &str, row: &Row, writer: &mut envoy_json::Writer, kind: Type, fie
         let mut entry = Map::new();
         entry.insert("name".to_owned(), name.into());
         if !state.is_empty() {
-            let place = if row.state == State::Active { "active_state" } else { "warming_state" };
+            let place = if row.state == State::Active {
+                "active_state"
+            } else {
+                "warming_state"
+            };
             entry.insert(place.to_owned(), state.into());
         }
         entry.extend(error.map(|error| ("error_state".to_owned(), error)));
@@ -145,7 +170,10 @@ fn error(failure: &Failure, writer: &mut envoy_json::Writer, kind: Type) -> Valu
 }
 
 fn body(bytes: &Bytes, writer: &mut envoy_json::Writer, kind: Type) -> Value {
-    let any = Any { type_url: kind.url().to_owned(), value: bytes.to_vec() };
+    let any = Any {
+        type_url: kind.url().to_owned(),
+        value: bytes.to_vec(),
+    };
     let mut value = match writer.any(&any) {
         Ok(value) => value,
         Err(error) => json!({"@type": kind.url(), "error": error.to_string()}),
@@ -173,7 +201,10 @@ fn redact(value: &mut Value) {
 /// A data source keeps its file's name; its content goes.
 fn hide(value: &mut Value) {
     match value {
-        Value::Object(fields) => fields.iter_mut().filter(|(name, _)| *name != "filename").for_each(|(_, field)| hide(field)),
+        Value::Object(fields) => fields
+            .iter_mut()
+            .filter(|(name, _)| *name != "filename")
+            .for_each(|(_, field)| hide(field)),
         Value::Array(items) => items.iter_mut().for_each(hide),
         other => *other = REDACTED.into(),
     }

@@ -8,7 +8,11 @@ use crate::observe::stats::Value;
 
 pub async fn page(admin: &Admin, query: Query) -> Response {
     let snapshot = admin.store.snapshot();
-    let mut listeners: Vec<_> = snapshot.listeners.values().filter(|listener| listener.bind).collect();
+    let mut listeners: Vec<_> = snapshot
+        .listeners
+        .values()
+        .filter(|listener| listener.bind)
+        .collect();
     listeners.sort_by(|a, b| a.name.cmp(&b.name));
     if query.wants_json() {
         let statuses: Vec<Json> = listeners
@@ -20,7 +24,9 @@ pub async fn page(admin: &Admin, query: Query) -> Response {
             .collect();
         return super::json(&json!({"listener_statuses": statuses}));
     }
-    let lines = listeners.iter().map(|listener| format!("{}::{}\n", listener.name, listener.address));
+    let lines = listeners
+        .iter()
+        .map(|listener| format!("{}::{}\n", listener.name, listener.address));
     lines.collect::<String>().into_response()
 }
 

@@ -26,7 +26,11 @@ pub async fn ready(admin: &Admin, _: Query) -> Response {
         "LIVE" => "LIVE\n".into_response(),
         other => {
             let waiting = admin.gates.waiting();
-            let text = if waiting.is_empty() { String::new() } else { format!("waiting for {}\n", waiting.join(", ")) };
+            let text = if waiting.is_empty() {
+                String::new()
+            } else {
+                format!("waiting for {}\n", waiting.join(", "))
+            };
             (StatusCode::SERVICE_UNAVAILABLE, format!("{other}\n{text}")).into_response()
         }
     }
@@ -39,7 +43,11 @@ pub async fn healthy(admin: &Admin, query: Query) -> Response {
 
 pub async fn info(admin: &Admin, _: Query) -> Response {
     let uptime = seconds(admin.stats.uptime());
-    let node = admin.node.as_deref().and_then(|node| envoy_json::to_value(node).ok()).unwrap_or(Value::Null);
+    let node = admin
+        .node
+        .as_deref()
+        .and_then(|node| envoy_json::to_value(node).ok())
+        .unwrap_or(Value::Null);
     super::json(&json!({
         "version": format!("gossamer/{}", build::VERSION),
         "state": state(admin),

@@ -14,7 +14,11 @@ const MAX_REGEX: usize = 1 << 20;
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub async fn page(admin: &Admin, query: Query) -> Response {
-    let filter = match query.get("filter").map(|text| RegexBuilder::new(&text).size_limit(MAX_REGEX).build()).transpose() {
+    let filter = match query
+        .get("filter")
+        .map(|text| RegexBuilder::new(&text).size_limit(MAX_REGEX).build())
+        .transpose()
+    {
         Ok(filter) => filter,
         Err(error) => return bad_request(format!("filter: {error}")),
     };
@@ -58,19 +62,36 @@ fn collect(admin: &Admin) -> Vec<Sample> {
     // What is in force, from whatever source it came.
     let (snapshot, control) = (admin.store.snapshot(), admin.stats.control());
     control.active_clusters.set(snapshot.clusters.len() as u64);
-    control.total_listeners_active.set(snapshot.listeners.len() as u64);
+    control
+        .total_listeners_active
+        .set(snapshot.listeners.len() as u64);
     let mut samples = admin.stats.collect();
     let live = i64::from(admin.gates.ready());
     let uptime = i64::try_from(admin.stats.uptime().as_secs()).unwrap_or(i64::MAX);
     samples.push(Sample::gauge("server.live", live));
     // Envoy's order: live, draining, pre-initializing, initializing.
-    samples.push(Sample::gauge("server.state", if admin.store.is_closed() { 1 } else if live == 1 { 0 } else { 3 }));
+    samples.push(Sample::gauge(
+        "server.state",
+        if admin.store.is_closed() {
+            1
+        } else if live == 1 {
+            0
+        } else {
+            3
+        },
+    ));
     samples.push(Sample::gauge("server.uptime", uptime));
     samples.push(Sample::gauge("server.memory_allocated", resident_bytes()));
     if let Some(identity) = admin.identity.get() {
-        let left = identity.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+        let left = identity
+            .not_after
+            .duration_since(std::time::SystemTime::now())
+            .unwrap_or_default();
         let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-        samples.push(Sample::gauge("server.days_until_first_cert_expiring", seconds / 86_400));
+        samples.push(Sample::gauge(
+            "server.days_until_first_cert_expiring",
+            seconds / 86_400,
+        ));
         samples.push(Sample::gauge("server.seconds_until_first_cert_expiring", seconds));
     }
     samples
@@ -79,7 +100,14 @@ fn collect(admin: &Admin) -> Vec<Sample> {
 /// Resident memory of this process, from `/proc/self/statm` (proc(5)); 0 where it cannot be read.
 pub(super) fn resident_bytes() -> i64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: i64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let pages: i64 = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .unwrap_or(4096);
     pages.saturating_mul(size)
 }

@@ -25,7 +25,8 @@ fn admin() -> Admin {
 
 fn log() -> LogHandle {
     static LOG: std::sync::OnceLock<LogHandle> = std::sync::OnceLock::new();
-    LOG.get_or_init(|| mesh_runtime::log::init("test", "off", mesh_runtime::log::Format::Text).unwrap()).clone()
+    LOG.get_or_init(|| mesh_runtime::log::init("test", "off", mesh_runtime::log::Format::Text).unwrap())
+        .clone()
 }
 
 async fn text(response: Response) -> (u16, String) {
@@ -56,9 +57,15 @@ fn queries() {
 async fn readiness_names_what_it_waits_for() {
     let admin = admin();
     let gate = admin.gates.gate("configuration");
-    assert_eq!(text(server::ready(&admin, query("")).await).await, (503, "INITIALIZING\nwaiting for configuration\n".into()));
+    assert_eq!(
+        text(server::ready(&admin, query("")).await).await,
+        (503, "INITIALIZING\nwaiting for configuration\n".into())
+    );
     gate.open();
-    assert_eq!(text(server::ready(&admin, query("")).await).await, (200, "LIVE\n".into()));
+    assert_eq!(
+        text(server::ready(&admin, query("")).await).await,
+        (200, "LIVE\n".into())
+    );
     admin.store.close_listeners(false);
     assert_eq!(text(server::ready(&admin, query("")).await).await.0, 503);
 }
@@ -68,15 +75,25 @@ async fn dump_has_states_and_refusals_but_no_keys() {
     let admin = admin();
     let now = std::time::SystemTime::now();
     admin.store.ledger(|ledger| {
-        let cluster = Cluster { name: "a".into(), ..Cluster::default() };
+        let cluster = Cluster {
+            name: "a".into(),
+            ..Cluster::default()
+        };
         let body = Bytes::from(cluster.encode_to_vec());
         ledger.taken(Type::Cluster, "a", body.clone(), "7", now, State::Active);
         ledger.taken(Type::Cluster, "b", body.clone(), "8", now, State::Warming);
-        let failure = Failure { body, version: "9".into(), at: now, why: "lb_policy: is not known".into() };
+        let failure = Failure {
+            body,
+            version: "9".into(),
+            at: now,
+            why: "lb_policy: is not known".into(),
+        };
         ledger.refused(Type::Cluster, "a", failure);
         let key = "-----BEGIN PRIVATE KEY-----";
         let inline = |text: &str| mesh_proto::envoy::config::core::v3::DataSource {
-            specifier: Some(mesh_proto::envoy::config::core::v3::data_source::Specifier::InlineString(text.into())),
+            specifier: Some(
+                mesh_proto::envoy::config::core::v3::data_source::Specifier::InlineString(text.into()),
+            ),
             ..Default::default()
         };
         let certificate = v3::TlsCertificate {
@@ -84,22 +101,44 @@ async fn dump_has_states_and_refusals_but_no_keys() {
             private_key: Some(inline(key)),
             ..Default::default()
         };
-        let secret = v3::Secret { name: "s".into(), r#type: Some(v3::secret::Type::TlsCertificate(certificate)) };
-        ledger.taken(Type::Secret, "s", Bytes::from(secret.encode_to_vec()), "1", now, State::Active);
+        let secret = v3::Secret {
+            name: "s".into(),
+            r#type: Some(v3::secret::Type::TlsCertificate(certificate)),
+        };
+        ledger.taken(
+            Type::Secret,
+            "s",
+            Bytes::from(secret.encode_to_vec()),
+            "1",
+            now,
+            State::Active,
+        );
     });
     let (status, page) = text(dump::page(&admin, query("")).await).await;
     assert_eq!(status, 200);
-    assert!(!page.contains("BEGIN PRIVATE KEY") && page.contains("the chain") && page.contains("[redacted]"), "{page}");
+    assert!(
+        !page.contains("BEGIN PRIVATE KEY") && page.contains("the chain") && page.contains("[redacted]"),
+        "{page}"
+    );
     let json: Value = serde_json::from_str(&page).unwrap();
     let clusters = &json["configs"][0];
-    assert_eq!(clusters["@type"], "type.googleapis.com/envoy.admin.v3.ClustersConfigDump");
+    assert_eq!(
+        clusters["@type"],
+        "type.googleapis.com/envoy.admin.v3.ClustersConfigDump"
+    );
     let active = &clusters["dynamic_active_clusters"][0];
-    assert_eq!((&active["version_info"], &active["cluster"]["name"]), (&"7".into(), &"a".into()));
+    assert_eq!(
+        (&active["version_info"], &active["cluster"]["name"]),
+        (&"7".into(), &"a".into())
+    );
     assert_eq!(active["error_state"]["details"], "lb_policy: is not known");
     assert_eq!(clusters["dynamic_warming_clusters"][0]["version_info"], "8");
     let only = value(dump::page(&admin, query("resource=dynamic_active_clusters")).await).await;
     assert_eq!(only["configs"].as_array().map(Vec::len), Some(1));
-    assert_eq!(text(dump::page(&admin, query("resource=nothing")).await).await.0, 400);
+    assert_eq!(
+        text(dump::page(&admin, query("resource=nothing")).await).await.0,
+        400
+    );
     let waiting = value(dump::waiting(&admin, query("")).await).await;
     assert_eq!(waiting["unready_targets_dumps"][0]["name"], "b");
 }
@@ -121,7 +160,10 @@ async fn stats_in_every_format() {
 #[tokio::test]
 async fn quit_reaches_the_main_task() {
     let (sender, mut asked) = commands();
-    let admin = Admin { commands: sender, ..admin() };
+    let admin = Admin {
+        commands: sender,
+        ..admin()
+    };
     assert_eq!(text(server::quit(&admin, query("")).await).await.0, 200);
     wait_for_end(&mut asked, std::future::pending()).await;
 }

@@ -7,16 +7,16 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use mesh_proto::xds::Type;
 use mesh_proto::{envoy::config::core::v3::Node, identity::TrustDomain, names, node::NodeMetadata};
 use mesh_runtime::{
     drain::{Drain, shutdown_signal},
+    grpc,
     identity::{Agent, Settings as IdentitySettings},
     log,
-    grpc,
     ready::Gates,
     tls::{IdentityCell, PeerNames, client_config},
 };
-use mesh_proto::xds::Type;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{Workers, drain, standalone::hostname, worker_count};
@@ -34,7 +34,11 @@ use crate::{
 
 /// Runs until SIGTERM, SIGINT or `/quitquitquit`.
 pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
-    let format = if args.log_as_json { log::Format::Json } else { log::Format::Text };
+    let format = if args.log_as_json {
+        log::Format::Json
+    } else {
+        log::Format::Text
+    };
     let log = log::init("mesh-proxy", &args.log_level, format)?;
     let (id, metadata) = args.node();
     let node = Node {
@@ -54,12 +58,17 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     });
     let names = Names::new();
     let channels = Arc::new(Channels::new(store.clone(), identity.clone()));
-    let host = Host { name: hostname().into(), node: Some(Arc::new(node.clone())) };
+    let host = Host {
+        name: hostname().into(),
+        node: Some(Arc::new(node.clone())),
+    };
     let outlet = Outlet::new(stats.clone(), host, channels);
     let parts = Parts {
         store: store.clone(),
         identity: identity.clone(),
-        own: Own { workload: Arc::new(workload(&metadata)) },
+        own: Own {
+            workload: Arc::new(workload(&metadata)),
+        },
         stats: stats.clone(),
         outlet: outlet.clone(),
         drain: drain.clone(),
@@ -117,13 +126,23 @@ fn follow_pilot(
     names: &Names,
     drain: &Drain,
 ) -> watch::Receiver<bool> {
-    let mut types = vec![Type::Cluster, Type::Endpoint, Type::Listener, Type::Route, Type::Secret];
+    let mut types = vec![
+        Type::Cluster,
+        Type::Endpoint,
+        Type::Listener,
+        Type::Route,
+        Type::Secret,
+    ];
     let search = resolv_conf::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()).search;
     if args.dns_capture {
         types.push(Type::NameTable);
     }
     let apply = Apply::new(store.clone(), stats.clone(), names.clone(), search, &types);
-    let pilot = format!("spiffe://{}/ns/{}/sa/pilot", args.trust_domain, names::SYSTEM_NAMESPACE);
+    let pilot = format!(
+        "spiffe://{}/ns/{}/sa/pilot",
+        args.trust_domain,
+        names::SYSTEM_NAMESPACE
+    );
     let (address, cell) = (args.discovery_address.clone(), identity.clone());
     let connect = move || {
         let peer = PeerNames::Exact(vec![pilot.clone()]);
@@ -165,7 +184,10 @@ fn workload(metadata: &NodeMetadata) -> Workload {
     let or = |first: String, second: String| if first.is_empty() { second } else { first };
     let app = label(names::label::APP);
     let version = label(names::label::VERSION);
-    let canonical = or(label(names::label::CANONICAL_NAME), or(label(names::label::APP_NAME), app.clone()));
+    let canonical = or(
+        label(names::label::CANONICAL_NAME),
+        or(label(names::label::APP_NAME), app.clone()),
+    );
     let revision = or(label(names::label::CANONICAL_REVISION), version.clone());
     Workload {
         name: metadata.workload_name.clone(),
@@ -198,7 +220,9 @@ fn serve_dns(names: &Names, stats: &Stats, drain: &Drain) {
 async fn serve_pages(args: &ProxyArgs, pages: &Admin, drain: &Drain) -> anyhow::Result<()> {
     let any = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
     let bind = async |address: SocketAddr| {
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+        TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))
     };
     let listener = bind(args.admin_address).await?;
     tokio::spawn(admin::serve(listener, pages.clone(), drain.clone()));

@@ -29,7 +29,9 @@ use crate::{
 
 /// Runs until SIGTERM, SIGINT or `/quitquitquit`.
 pub async fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {
-    let Some(path) = &args.config_path else { bail!("give a bootstrap file with -c FILE, or a command: see --help") };
+    let Some(path) = &args.config_path else {
+        bail!("give a bootstrap file with -c FILE, or a command: see --help")
+    };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut bootstrap = bootstrap::read(&text).with_context(|| format!("{} was refused", path.display()))?;
     if args.mode == Mode::Validate {
@@ -54,7 +56,10 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
     let gates = Gates::new();
     let listening = gates.gate("listeners");
     let node = Arc::new(bootstrap.node.clone());
-    let host = Host { name: hostname().into(), node: Some(node) };
+    let host = Host {
+        name: hostname().into(),
+        node: Some(node),
+    };
     let channels = Arc::new(Channels::new(store.clone(), identity.clone()));
     let outlet = Outlet::new(stats.clone(), host, channels.clone());
     xds::file::account(&store, &bootstrap);
@@ -129,7 +134,13 @@ fn follow(
     stats: &Stats,
     drain: &Drain,
 ) -> watch::Receiver<bool> {
-    let types = [Type::Cluster, Type::Endpoint, Type::Listener, Type::Route, Type::Secret];
+    let types = [
+        Type::Cluster,
+        Type::Endpoint,
+        Type::Listener,
+        Type::Route,
+        Type::Secret,
+    ];
     let mut apply = Apply::new(store.clone(), stats.clone(), Names::new(), Vec::new(), &types);
     apply.start(bootstrap.snapshot());
     let cluster = dynamic.cluster.clone();
@@ -157,5 +168,8 @@ fn level(name: &str) -> &str {
 
 /// The machine's name.
 pub fn hostname() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
 }

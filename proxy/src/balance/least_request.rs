@@ -50,22 +50,34 @@ mod tests {
 
     #[test]
     fn the_loaded_host_is_avoided() {
-        let hosts = Hosts { hosts: &[0, 1, 2, 3], cumulative: &[] };
+        let hosts = Hosts {
+            hosts: &[0, 1, 2, 3],
+            cumulative: &[],
+        };
         let active = [0, 0, 100, 0];
-        let picks = (0..10_000u64).filter(|n| pick(hosts, 2, &active, mix(*n)) == 2).count();
+        let picks = (0..10_000u64)
+            .filter(|n| pick(hosts, 2, &active, mix(*n)) == 2)
+            .count();
         // Only when both choices fall on it: one in sixteen.
         assert!((400..900).contains(&picks), "{picks}");
     }
 
     #[test]
     fn weights_count() {
-        let hosts = Hosts { hosts: &[0, 1], cumulative: &[1, 10] };
+        let hosts = Hosts {
+            hosts: &[0, 1],
+            cumulative: &[1, 10],
+        };
         let light = (0..10_000u64).filter(|n| hosts.sample(mix(*n)) == 0).count();
         assert!((800..1200).contains(&light), "{light}");
         // Nine times the weight may carry nine times the load.
-        let even = (0..1000u64).filter(|n| pick(hosts, 2, &[1, 9], mix(*n)) == 0).count();
+        let even = (0..1000u64)
+            .filter(|n| pick(hosts, 2, &[1, 9], mix(*n)) == 0)
+            .count();
         assert!(even < 150, "{even}");
-        let busy = (0..1000u64).filter(|n| pick(hosts, 2, &[0, 90], mix(*n)) == 0).count();
+        let busy = (0..1000u64)
+            .filter(|n| pick(hosts, 2, &[0, 90], mix(*n)) == 0)
+            .count();
         assert!(busy > 150, "{busy}");
     }
 }

@@ -60,7 +60,12 @@ const MAX_TIERS: usize = 200;
 impl Cursor {
     /// The seed should differ between workers, or all of them begin with the same host.
     pub fn new(set: &Set, seed: u64) -> Self {
-        Self { generation: None, seed, tiers: Vec::new(), tier_of: Vec::with_capacity(set.hosts.len()) }
+        Self {
+            generation: None,
+            seed,
+            tiers: Vec::new(),
+            tier_of: Vec::with_capacity(set.hosts.len()),
+        }
     }
 
     /// Takes over a change in health.
@@ -106,11 +111,16 @@ impl Cursor {
     }
 
     pub(super) fn is_eligible(&self, tier: usize, host: u32) -> bool {
-        self.tier_of.get(host as usize).is_some_and(|of| usize::from(*of) == tier)
+        self.tier_of
+            .get(host as usize)
+            .is_some_and(|of| usize::from(*of) == tier)
     }
 
     pub(super) fn eligible_in(&self, tier: usize) -> impl Iterator<Item = u32> {
-        self.tiers[tier].groups.iter().flat_map(|group| group.hosts.iter().copied())
+        self.tiers[tier]
+            .groups
+            .iter()
+            .flat_map(|group| group.hosts.iter().copied())
     }
 
     /// Every host that may be used at all.
@@ -138,15 +148,26 @@ impl Group {
         let order = match set.balance {
             Balance::LeastRequest { choices } => Order::LeastRequest(choices),
             Balance::RoundRobin if equal => Order::InTurn(Turn::new(seed)),
-            Balance::RoundRobin => Order::Weighted(Schedule::new(hosts.iter().map(|host| (*host, weight(*host))), seed)),
+            Balance::RoundRobin => Order::Weighted(Schedule::new(
+                hosts.iter().map(|host| (*host, weight(*host))),
+                seed,
+            )),
             // Without a key, hashing is chance.
             _ => Order::Random,
         };
-        Self { hosts, weights, order }
+        Self {
+            hosts,
+            weights,
+            order,
+        }
     }
 
     pub(super) fn random(hosts: &[u32], weights: &[u64], random: u64) -> u32 {
-        hosts[Hosts { hosts, cumulative: weights }.sample(random)]
+        hosts[Hosts {
+            hosts,
+            cumulative: weights,
+        }
+        .sample(random)]
     }
 }
 
@@ -158,8 +179,17 @@ struct Members {
 }
 
 fn members(set: &Set, view: &View<'_>, priority: u32) -> Members {
-    let mut members = Members { all: Vec::new(), healthy: Vec::new(), degraded: Vec::new() };
-    for (n, host) in set.hosts.iter().enumerate().filter(|(_, host)| host.priority == priority) {
+    let mut members = Members {
+        all: Vec::new(),
+        healthy: Vec::new(),
+        degraded: Vec::new(),
+    };
+    for (n, host) in set
+        .hosts
+        .iter()
+        .enumerate()
+        .filter(|(_, host)| host.priority == priority)
+    {
         let n = n as u32;
         let ejected = view.ejected.get(n as usize).copied().unwrap_or(false);
         match host.health {
@@ -175,8 +205,11 @@ fn members(set: &Set, view: &View<'_>, priority: u32) -> Members {
 }
 
 fn tiers(set: &Set, view: &View<'_>, seed: u64) -> Vec<Tier> {
-    let priorities: Vec<Members> =
-        set.priorities().into_iter().map(|priority| members(set, view, priority)).collect();
+    let priorities: Vec<Members> = set
+        .priorities()
+        .into_iter()
+        .map(|priority| members(set, view, priority))
+        .collect();
     let health = |part: &[u32], all: &[u32]| match all.len() {
         0 => 0,
         total => (u64::from(set.overprovisioning) * part.len() as u64 / total as u64).min(100) as u32,
@@ -223,14 +256,23 @@ fn assemble(set: &Set, parts: Vec<(usize, u32, &[u32])>, seed: u64) -> Vec<Tier>
     let mut tiers: Vec<Tier> = Vec::new();
     let mut left = 100u32;
     for (priority, share, hosts) in parts {
-        let scaled = if total < 100 { (share * 100).div_ceil(total.max(1)) } else { share };
+        let scaled = if total < 100 {
+            (share * 100).div_ceil(total.max(1))
+        } else {
+            share
+        };
         let load = scaled.min(left);
         if load == 0 {
             continue;
         }
         left -= load;
         let (groups, weights) = groups(set, hosts, mix(seed ^ priority as u64));
-        tiers.push(Tier { priority, until: 100 - left, groups, weights });
+        tiers.push(Tier {
+            priority,
+            until: 100 - left,
+            groups,
+            weights,
+        });
     }
     if let Some(last) = tiers.last_mut() {
         last.until = 100;
@@ -247,12 +289,19 @@ fn groups(set: &Set, hosts: &[u32], seed: u64) -> (Vec<Group>, Vec<u64>) {
     let mut weights = Vec::new();
     let mut sum = 0;
     for (n, place) in set.localities.iter().enumerate() {
-        let own: Vec<u32> =
-            hosts.iter().copied().filter(|host| set.hosts[*host as usize].locality as usize == n).collect();
+        let own: Vec<u32> = hosts
+            .iter()
+            .copied()
+            .filter(|host| set.hosts[*host as usize].locality as usize == n)
+            .collect();
         if own.is_empty() || place.weight == 0 {
             continue;
         }
-        let all = set.hosts.iter().filter(|host| host.locality as usize == n).count() as u64;
+        let all = set
+            .hosts
+            .iter()
+            .filter(|host| host.locality as usize == n)
+            .count() as u64;
         let usable = (u64::from(set.overprovisioning) * own.len() as u64 / all).min(100);
         sum += u64::from(place.weight) * usable.max(1);
         weights.push(sum);

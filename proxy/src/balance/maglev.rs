@@ -14,7 +14,9 @@ const FREE: u32 = u32::MAX;
 impl Table {
     /// From hosts (index, key, weight); `size` is a prime.
     pub fn build(hosts: &[(u32, String, u32)], size: u64) -> Self {
-        let Some(heaviest) = hosts.iter().map(|(_, _, weight)| *weight).max() else { return Self::default() };
+        let Some(heaviest) = hosts.iter().map(|(_, _, weight)| *weight).max() else {
+            return Self::default();
+        };
         struct Order {
             host: u32,
             offset: u64,
@@ -67,6 +69,8 @@ impl Table {
         let size = self.slots.len();
         let start = (hash % size.max(1) as u64) as usize;
         // A stride over the whole table, so that the keys of a lost host spread over all others.
-        (0..size).map(|n| self.slots[(start + n) % size]).find(|host| usable(*host))
+        (0..size)
+            .map(|n| self.slots[(start + n) % size])
+            .find(|host| usable(*host))
     }
 }

@@ -49,11 +49,19 @@ pub struct Detector {
 
 impl Detector {
     pub fn new(rules: Outlier, hosts: usize) -> Self {
-        Self { rules, hosts: vec![State::default(); hosts], out: 0, next: None }
+        Self {
+            rules,
+            hosts: vec![State::default(); hosts],
+            out: 0,
+            next: None,
+        }
     }
 
     pub fn is_ejected(&self, host: u32, now: Instant) -> bool {
-        self.hosts.get(host as usize).and_then(|state| state.out_until).is_some_and(|until| now < until)
+        self.hosts
+            .get(host as usize)
+            .and_then(|state| state.out_until)
+            .is_some_and(|until| now < until)
     }
 
     /// Takes in what was seen; the host may go out because of it.
@@ -63,7 +71,11 @@ impl Detector {
         match seen {
             Seen::Response(status) if status >= 500 => {
                 state.server_errors += 1;
-                state.gateway_errors = if GATEWAY_ERRORS.contains(&status) { state.gateway_errors + 1 } else { 0 };
+                state.gateway_errors = if GATEWAY_ERRORS.contains(&status) {
+                    state.gateway_errors + 1
+                } else {
+                    0
+                };
                 state.local_errors = 0;
             }
             Seen::Response(_) => (state.server_errors, state.gateway_errors, state.local_errors) = (0, 0, 0),
@@ -95,7 +107,11 @@ impl Detector {
             return None;
         }
         state.times += 1;
-        let time = self.rules.base_ejection.saturating_mul(state.times).min(self.rules.max_ejection);
+        let time = self
+            .rules
+            .base_ejection
+            .saturating_mul(state.times)
+            .min(self.rules.max_ejection);
         let until = now + time.max(Duration::from_millis(1));
         state.out_until = Some(until);
         self.out += 1;
@@ -121,7 +137,9 @@ impl Detector {
                 }
                 None => {
                     // Each interval in takes back one time out.
-                    let over = state.in_since.is_some_and(|since| now >= since + self.rules.interval);
+                    let over = state
+                        .in_since
+                        .is_some_and(|since| now >= since + self.rules.interval);
                     if over && state.times > 0 {
                         state.times -= 1;
                         state.in_since = Some(now);
@@ -130,7 +148,10 @@ impl Detector {
                 Some(_) => {}
             }
             let due = state.out_until.or_else(|| {
-                state.in_since.filter(|_| state.times > 0).map(|since| since + self.rules.interval)
+                state
+                    .in_since
+                    .filter(|_| state.times > 0)
+                    .map(|since| since + self.rules.interval)
             });
             next = [next, due].into_iter().flatten().min();
         }
@@ -170,7 +191,14 @@ mod tests {
         assert_eq!(detector.observe(0, ERROR, start), None);
         let ejected = detector.observe(0, Seen::Reset, start);
         let until = start + Duration::from_secs(30);
-        assert_eq!(ejected, Some(Ejected { host: 0, until, why: "consecutive_5xx" }));
+        assert_eq!(
+            ejected,
+            Some(Ejected {
+                host: 0,
+                until,
+                why: "consecutive_5xx"
+            })
+        );
         assert!(detector.is_ejected(0, start) && !detector.is_ejected(0, until));
         assert!(!detector.tick(start + Duration::from_secs(29)));
         assert!(detector.tick(until) && !detector.tick(until));
@@ -186,7 +214,8 @@ mod tests {
     fn good_behaviour_is_remembered() {
         let start = Instant::now();
         let mut detector = Detector::new(rules(), 2);
-        let errors = |detector: &mut Detector, now| (0..3).filter_map(|_| detector.observe(0, ERROR, now)).next();
+        let errors =
+            |detector: &mut Detector, now| (0..3).filter_map(|_| detector.observe(0, ERROR, now)).next();
         let first = errors(&mut detector, start).unwrap();
         assert!(detector.tick(first.until));
         // An interval later the first time is forgotten.
@@ -213,7 +242,13 @@ mod tests {
     fn a_single_host_goes_out_unless_the_bound_is_zero() {
         let now = Instant::now();
         for (max_percent, expect) in [(10, true), (0, false)] {
-            let mut detector = Detector::new(Outlier { max_percent, ..rules() }, 1);
+            let mut detector = Detector::new(
+                Outlier {
+                    max_percent,
+                    ..rules()
+                },
+                1,
+            );
             let last = (0..3).filter_map(|_| detector.observe(0, ERROR, now)).next();
             assert_eq!(last.is_some(), expect);
         }
@@ -222,7 +257,13 @@ mod tests {
     #[test]
     fn local_failures_may_count_apart() {
         let now = Instant::now();
-        let mut detector = Detector::new(Outlier { split_local: true, ..rules() }, 2);
+        let mut detector = Detector::new(
+            Outlier {
+                split_local: true,
+                ..rules()
+            },
+            2,
+        );
         detector.observe(0, Seen::Reset, now);
         detector.observe(0, Seen::Connected, now);
         assert_eq!(detector.observe(0, Seen::Reset, now), None);

@@ -13,7 +13,11 @@ impl Ring {
     /// From hosts (index, key, weight). `min` points at least, `max` at most.
     pub fn build(hosts: &[(u32, String, u32)], min: u64, max: u64) -> Self {
         let total: f64 = hosts.iter().map(|(_, _, weight)| f64::from(*weight)).sum();
-        let Some(least) = hosts.iter().map(|(_, _, weight)| f64::from(*weight) / total).min_by(f64::total_cmp) else {
+        let Some(least) = hosts
+            .iter()
+            .map(|(_, _, weight)| f64::from(*weight) / total)
+            .min_by(f64::total_cmp)
+        else {
             return Self::default();
         };
         // So many that the lightest host gets a whole number of points.
@@ -37,7 +41,11 @@ impl Ring {
     pub fn pick(&self, hash: u64, usable: impl Fn(u32) -> bool) -> Option<u32> {
         let start = self.points.partition_point(|(point, _)| *point < hash);
         let (before, after) = self.points.split_at(start);
-        after.iter().chain(before).map(|(_, host)| *host).find(|host| usable(*host))
+        after
+            .iter()
+            .chain(before)
+            .map(|(_, host)| *host)
+            .find(|host| usable(*host))
     }
 
     pub fn len(&self) -> usize {

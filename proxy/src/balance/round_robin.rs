@@ -12,7 +12,9 @@ pub struct Turn {
 impl Turn {
     /// Workers begin at different places, or all would begin with the same host.
     pub fn new(seed: u64) -> Self {
-        Self { at: (seed % (1 << 32)) as usize }
+        Self {
+            at: (seed % (1 << 32)) as usize,
+        }
     }
 
     pub fn take(&mut self, hosts: &[u32]) -> u32 {
@@ -40,11 +42,19 @@ struct Entry {
 impl Schedule {
     /// From hosts and their weights.
     pub fn new(hosts: impl Iterator<Item = (u32, u32)>, seed: u64) -> Self {
-        let mut schedule = Self { heap: BinaryHeap::new(), order: 0 };
+        let mut schedule = Self {
+            heap: BinaryHeap::new(),
+            order: 0,
+        };
         for (host, weight) in hosts {
             let weight = f64::from(weight.max(1));
             schedule.order += 1;
-            schedule.heap.push(Entry { deadline: 1.0 / weight, order: schedule.order, host, weight });
+            schedule.heap.push(Entry {
+                deadline: 1.0 / weight,
+                order: schedule.order,
+                host,
+                weight,
+            });
         }
         let skip = seed % schedule.heap.len().max(1) as u64;
         for _ in 0..skip {
@@ -55,7 +65,9 @@ impl Schedule {
 
     /// There is at least one host.
     pub fn take(&mut self) -> u32 {
-        let Some(mut entry) = self.heap.pop() else { return 0 };
+        let Some(mut entry) = self.heap.pop() else {
+            return 0;
+        };
         let host = entry.host;
         entry.deadline += 1.0 / entry.weight;
         self.order += 1;
@@ -68,7 +80,10 @@ impl Schedule {
 impl Ord for Entry {
     /// The heap gives the greatest: the earliest deadline is the greatest here.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.deadline.total_cmp(&self.deadline).then(other.order.cmp(&self.order))
+        other
+            .deadline
+            .total_cmp(&self.deadline)
+            .then(other.order.cmp(&self.order))
     }
 }
 

@@ -60,26 +60,33 @@ impl Set {
         let mut places: BTreeMap<u32, Vec<(SetLocality, Vec<Host>)>> = BTreeMap::new();
         for given in &assignment.localities {
             let list = places.entry(given.priority).or_default();
-            let at = list.iter().position(|(place, _)| place.locality == given.locality).unwrap_or_else(|| {
-                let place = SetLocality {
-                    locality: given.locality.clone(),
-                    priority: given.priority,
-                    weight: given.weight.unwrap_or(if cluster.locality_weighted { 0 } else { 1 }),
-                };
-                list.push((place, Vec::new()));
-                list.len() - 1
-            });
+            let at = list
+                .iter()
+                .position(|(place, _)| place.locality == given.locality)
+                .unwrap_or_else(|| {
+                    let place = SetLocality {
+                        locality: given.locality.clone(),
+                        priority: given.priority,
+                        weight: given
+                            .weight
+                            .unwrap_or(if cluster.locality_weighted { 0 } else { 1 }),
+                    };
+                    list.push((place, Vec::new()));
+                    list.len() - 1
+                });
             for endpoint in &given.endpoints {
                 let transport = cluster.transport_for(&endpoint.labels).cloned();
-                list[at].1.extend(resolve(&endpoint.address).into_iter().map(|address| Host {
-                    endpoint: endpoint.clone(),
-                    address,
-                    priority: given.priority,
-                    locality: 0,
-                    weight: endpoint.weight,
-                    health: endpoint.health,
-                    transport: transport.clone(),
-                }));
+                list[at]
+                    .1
+                    .extend(resolve(&endpoint.address).into_iter().map(|address| Host {
+                        endpoint: endpoint.clone(),
+                        address,
+                        priority: given.priority,
+                        locality: 0,
+                        weight: endpoint.weight,
+                        health: endpoint.health,
+                        transport: transport.clone(),
+                    }));
             }
         }
         let mut set = Self {
@@ -95,7 +102,8 @@ impl Set {
         for (place, hosts) in places.into_values().flatten() {
             let locality = set.localities.len() as u32;
             set.localities.push(place);
-            set.hosts.extend(hosts.into_iter().map(|host| Host { locality, ..host }));
+            set.hosts
+                .extend(hosts.into_iter().map(|host| Host { locality, ..host }));
         }
         set.hash();
         set

@@ -9,7 +9,9 @@ fn set(policy: &str, lines: &[&str]) -> Set {
     let mut yaml = String::from("cluster_name: c\nendpoints:\n");
     for (n, line) in lines.iter().enumerate() {
         let parts: Vec<&str> = line.split(' ').collect();
-        let [priority, locality, health, weight] = parts[..] else { panic!("{line}") };
+        let [priority, locality, health, weight] = parts[..] else {
+            panic!("{line}")
+        };
         writeln!(
             yaml,
             "- {{priority: {priority}, load_balancing_weight: {weight}, locality: {{zone: '{locality}'}}, lb_endpoints: \
@@ -18,20 +20,32 @@ fn set(policy: &str, lines: &[&str]) -> Set {
         )
         .unwrap();
     }
-    Set::build(&cluster, &assignment(&yaml), |address| address.socket().into_iter().collect())
+    Set::build(&cluster, &assignment(&yaml), |address| {
+        address.socket().into_iter().collect()
+    })
 }
 
 /// How often each address is picked; the last byte of the address stands for it.
 fn counts(set: &Set, ejected: &[bool], picks: u64, hash: bool) -> BTreeMap<u8, u64> {
     let mut cursor = Cursor::new(set, 1);
     let active = vec![0; set.hosts.len()];
-    let view = View { ejected, active: &active, generation: 1 };
+    let view = View {
+        ejected,
+        active: &active,
+        generation: 1,
+    };
     let mut counts = BTreeMap::new();
     for n in 0..picks {
         let random = mix(n);
-        let ask = Ask { hash: hash.then_some(mix(random)), random, tried: &[] };
+        let ask = Ask {
+            hash: hash.then_some(mix(random)),
+            random,
+            tried: &[],
+        };
         if let Some(host) = pick(set, &mut cursor, &view, &ask) {
-            let std::net::IpAddr::V4(ip) = set.hosts[host as usize].address.ip() else { panic!() };
+            let std::net::IpAddr::V4(ip) = set.hosts[host as usize].address.ip() else {
+                panic!()
+            };
             *counts.entry(ip.octets()[3]).or_default() += 1;
         }
     }
@@ -44,27 +58,47 @@ fn near(got: u64, want: f64) -> bool {
 
 #[test]
 fn every_policy_is_fair_and_weighted() {
-    for policy in
-        ["lb_policy: ROUND_ROBIN", "lb_policy: LEAST_REQUEST", "lb_policy: RANDOM", "lb_policy: RING_HASH", "lb_policy: MAGLEV"]
-    {
+    for policy in [
+        "lb_policy: ROUND_ROBIN",
+        "lb_policy: LEAST_REQUEST",
+        "lb_policy: RANDOM",
+        "lb_policy: RING_HASH",
+        "lb_policy: MAGLEV",
+    ] {
         let hash = policy.contains("HASH") || policy.contains("MAGLEV");
         let equal = set(policy, &["0 a HEALTHY 1"; 4]);
         let counts1 = counts(&equal, &[], 40_000, hash);
         let slack = if policy.contains("RING") { 0.35 } else { 0.05 };
         for (host, count) in &counts1 {
-            assert!((*count as f64 - 10_000.0).abs() < 10_000.0 * slack, "{policy} {host} {count}");
+            assert!(
+                (*count as f64 - 10_000.0).abs() < 10_000.0 * slack,
+                "{policy} {host} {count}"
+            );
         }
         assert_eq!(counts1.len(), 4, "{policy}");
         let weighted = set(policy, &["0 a HEALTHY 1", "0 a HEALTHY 3"]);
         let counts2 = counts(&weighted, &[], 40_000, hash);
-        assert!((counts2[&1] as f64 - 30_000.0).abs() < 30_000.0 * slack, "{policy} {counts2:?}");
+        assert!(
+            (counts2[&1] as f64 - 30_000.0).abs() < 30_000.0 * slack,
+            "{policy} {counts2:?}"
+        );
     }
 }
 
 #[test]
 fn unhealthy_draining_and_ejected_hosts_are_left_out() {
-    let lines = ["0 a HEALTHY 1", "0 a UNHEALTHY 1", "0 a DRAINING 1", "0 a HEALTHY 1", "0 a HEALTHY 1"];
-    for policy in ["lb_policy: ROUND_ROBIN", "lb_policy: RING_HASH", "lb_policy: MAGLEV"] {
+    let lines = [
+        "0 a HEALTHY 1",
+        "0 a UNHEALTHY 1",
+        "0 a DRAINING 1",
+        "0 a HEALTHY 1",
+        "0 a HEALTHY 1",
+    ];
+    for policy in [
+        "lb_policy: ROUND_ROBIN",
+        "lb_policy: RING_HASH",
+        "lb_policy: MAGLEV",
+    ] {
         let set = set(policy, &lines);
         let got = counts(&set, &[true], 1000, policy != "lb_policy: ROUND_ROBIN");
         assert_eq!(got.keys().copied().collect::<Vec<_>>(), [3, 4], "{policy}");
@@ -73,12 +107,21 @@ fn unhealthy_draining_and_ejected_hosts_are_left_out() {
 
 #[test]
 fn too_few_healthy_hosts_are_panic() {
-    let lines = ["0 a HEALTHY 1", "0 a UNHEALTHY 1", "0 a UNHEALTHY 1", "0 a UNHEALTHY 1", "0 a DRAINING 1"];
+    let lines = [
+        "0 a HEALTHY 1",
+        "0 a UNHEALTHY 1",
+        "0 a UNHEALTHY 1",
+        "0 a UNHEALTHY 1",
+        "0 a DRAINING 1",
+    ];
     let panic = set("lb_policy: ROUND_ROBIN", &lines);
     assert_eq!(counts(&panic, &[], 1000, false).len(), 4);
     let off = set("common_lb_config: {healthy_panic_threshold: {value: 0}}", &lines);
     assert_eq!(counts(&off, &[], 1000, false).len(), 1);
-    let none = set("common_lb_config: {healthy_panic_threshold: {value: 0}}", &["0 a UNHEALTHY 1"]);
+    let none = set(
+        "common_lb_config: {healthy_panic_threshold: {value: 0}}",
+        &["0 a UNHEALTHY 1"],
+    );
     assert!(counts(&none, &[], 10, false).is_empty());
     assert!(counts(&set("lb_policy: RANDOM", &[]), &[], 10, false).is_empty());
 }
@@ -86,11 +129,23 @@ fn too_few_healthy_hosts_are_panic() {
 #[test]
 fn load_spills_to_the_next_priority() {
     // 140 % of one half is 70 %: the rest goes on.
-    let spill = set("lb_policy: ROUND_ROBIN", &["0 a HEALTHY 1", "0 a UNHEALTHY 1", "1 b HEALTHY 1"]);
+    let spill = set(
+        "lb_policy: ROUND_ROBIN",
+        &["0 a HEALTHY 1", "0 a UNHEALTHY 1", "1 b HEALTHY 1"],
+    );
     let got = counts(&spill, &[], 10_000, false);
     assert!(near(got[&0], 7000.0) && near(got[&2], 3000.0), "{got:?}");
     // Enough healthy hosts: nothing goes on.
-    let enough = set("lb_policy: ROUND_ROBIN", &["0 a HEALTHY 1", "0 a HEALTHY 1", "0 a HEALTHY 1", "0 a UNHEALTHY 1", "1 b HEALTHY 1"]);
+    let enough = set(
+        "lb_policy: ROUND_ROBIN",
+        &[
+            "0 a HEALTHY 1",
+            "0 a HEALTHY 1",
+            "0 a HEALTHY 1",
+            "0 a UNHEALTHY 1",
+            "1 b HEALTHY 1",
+        ],
+    );
     assert!(!counts(&enough, &[], 1000, false).contains_key(&4));
     // Nothing healthy in the first: all goes on.
     let failover = set("lb_policy: ROUND_ROBIN", &["0 a UNHEALTHY 1", "1 b HEALTHY 1"]);
@@ -113,8 +168,16 @@ fn a_key_stays_with_its_host_when_others_go() {
     for policy in ["lb_policy: RING_HASH", "lb_policy: MAGLEV"] {
         let set = set(policy, &["0 a HEALTHY 1"; 5]);
         let ask = |ejected: &[bool], key: u64| {
-            let view = View { ejected, active: &[], generation: 1 };
-            let ask = Ask { hash: Some(mix(key)), random: mix(key), tried: &[] };
+            let view = View {
+                ejected,
+                active: &[],
+                generation: 1,
+            };
+            let ask = Ask {
+                hash: Some(mix(key)),
+                random: mix(key),
+                tried: &[],
+            };
             pick(&set, &mut Cursor::new(&set, 0), &view, &ask).unwrap()
         };
         for key in 0..300 {
@@ -128,15 +191,32 @@ fn a_key_stays_with_its_host_when_others_go() {
 
 #[test]
 fn a_retry_goes_elsewhere() {
-    for policy in ["lb_policy: ROUND_ROBIN", "lb_policy: LEAST_REQUEST", "lb_policy: RING_HASH", "lb_policy: RANDOM"] {
+    for policy in [
+        "lb_policy: ROUND_ROBIN",
+        "lb_policy: LEAST_REQUEST",
+        "lb_policy: RING_HASH",
+        "lb_policy: RANDOM",
+    ] {
         let set = set(policy, &["0 a HEALTHY 1"; 3]);
         let mut cursor = Cursor::new(&set, 5);
-        let view = View { ejected: &[], active: &[0; 3], generation: 0 };
+        let view = View {
+            ejected: &[],
+            active: &[0; 3],
+            generation: 0,
+        };
         for n in 0..200 {
-            let ask = Ask { hash: Some(mix(n)), random: mix(n), tried: &[0, 2] };
+            let ask = Ask {
+                hash: Some(mix(n)),
+                random: mix(n),
+                tried: &[0, 2],
+            };
             assert_eq!(pick(&set, &mut cursor, &view, &ask), Some(1), "{policy}");
         }
-        let all = Ask { hash: None, random: 3, tried: &[0, 1, 2] };
+        let all = Ask {
+            hash: None,
+            random: 3,
+            tried: &[0, 1, 2],
+        };
         assert!(pick(&set, &mut cursor, &view, &all).is_some());
     }
 }

@@ -58,16 +58,29 @@ pub async fn connect(dial: &Dial) -> Result<Connected, ConnectError> {
     let address = dial.address;
     match tokio::time::timeout(dial.timeout, connect_untimed(dial)).await {
         Ok(result) => result,
-        Err(_) => Err(ConnectError::Timeout { address, limit: dial.timeout }),
+        Err(_) => Err(ConnectError::Timeout {
+            address,
+            limit: dial.timeout,
+        }),
     }
 }
 
 async fn connect_untimed(dial: &Dial) -> Result<Connected, ConnectError> {
     let address = dial.address;
-    let tcp = open(dial).await.map_err(|error| ConnectError::Tcp { address, error })?;
-    let local = tcp.local_addr().map_err(|error| ConnectError::Tcp { address, error })?;
+    let tcp = open(dial)
+        .await
+        .map_err(|error| ConnectError::Tcp { address, error })?;
+    let local = tcp
+        .local_addr()
+        .map_err(|error| ConnectError::Tcp { address, error })?;
     let Some((config, name)) = &dial.tls else {
-        return Ok(Connected { io: Io::plain(tcp.into()), alpn: None, tls: None, address, local });
+        return Ok(Connected {
+            io: Io::plain(tcp.into()),
+            alpn: None,
+            tls: None,
+            address,
+            local,
+        });
     };
     let connector = TlsConnector::from(config.clone());
     let stream = connector
@@ -77,12 +90,25 @@ async fn connect_untimed(dial: &Dial) -> Result<Connected, ConnectError> {
     let (_, session) = stream.get_ref();
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
     let facts = Arc::new(facts(session, None));
-    Ok(Connected { io: Io::tls(TlsStream::Client(stream)), alpn, tls: Some(facts), address, local })
+    Ok(Connected {
+        io: Io::tls(TlsStream::Client(stream)),
+        alpn,
+        tls: Some(facts),
+        address,
+        local,
+    })
 }
 
 async fn open(dial: &Dial) -> io::Result<TcpStream> {
-    let socket = if dial.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = dial.source.filter(|source| source.is_ipv4() == dial.address.is_ipv4()) {
+    let socket = if dial.address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if let Some(source) = dial
+        .source
+        .filter(|source| source.is_ipv4() == dial.address.is_ipv4())
+    {
         if source.is_ipv4() {
             // Many connections share the source address: let the kernel choose the port at connect time, per destination.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;

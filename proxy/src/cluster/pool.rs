@@ -121,7 +121,8 @@ impl Pool {
             let mut shared = self.shared.borrow_mut();
             shared.retain(|connection| !connection.sender.is_closed());
             let free = |connection: &&Rc<Shared>| {
-                connection.active.get() < STREAMS && max_requests.is_none_or(|max| connection.served.get() < max)
+                connection.active.get() < STREAMS
+                    && max_requests.is_none_or(|max| connection.served.get() < max)
             };
             if let Some(connection) = shared.iter().find(free) {
                 return Some(Lease::Shared(Stream::new(connection.clone())));
@@ -139,11 +140,17 @@ impl Pool {
     }
 
     /// A connection: an existing one, one that is being made, or a new one from `dial`.
-    pub async fn checkout<F>(&self, want: Want, http: &UpstreamHttp, dial: F) -> Result<Lease, Rc<ConnectError>>
+    pub async fn checkout<F>(
+        &self,
+        want: Want,
+        http: &UpstreamHttp,
+        dial: F,
+    ) -> Result<Lease, Rc<ConnectError>>
     where
         F: AsyncFnOnce() -> Result<(Connected, u64), ConnectError>,
     {
-        let may_share = want == Want::Http2 || want == Want::Negotiated && self.negotiated.get() != Some(false);
+        let may_share =
+            want == Want::Http2 || want == Want::Negotiated && self.negotiated.get() != Some(false);
         loop {
             if let Some(mut lease) = self.existing(want, http.max_requests) {
                 if let Lease::Single(single) = &mut lease {
@@ -178,7 +185,13 @@ impl Pool {
         F: AsyncFnOnce() -> Result<(Connected, u64), ConnectError>,
     {
         let (connected, id) = dial().await.map_err(Rc::new)?;
-        let Connected { io, alpn, tls, local, address } = connected;
+        let Connected {
+            io,
+            alpn,
+            tls,
+            local,
+            address,
+        } = connected;
         let carrier = is_carrier(alpn.as_deref());
         let shared = match (want, alpn.as_deref()) {
             (Want::Http1, _) => false,
@@ -189,13 +202,25 @@ impl Pool {
         if want == Want::Negotiated {
             self.negotiated.set(Some(shared));
         }
-        let facts = Rc::new(Facts { id, address, local, tls, carrier, introduced: Cell::new(false) });
+        let facts = Rc::new(Facts {
+            id,
+            address,
+            local,
+            tls,
+            carrier,
+            introduced: Cell::new(false),
+        });
         let codec = |error: hyper::Error| {
-            Rc::new(ConnectError::Http { address, error: error.to_string() })
+            Rc::new(ConnectError::Http {
+                address,
+                error: error.to_string(),
+            })
         };
         if shared {
-            let (sender, connection) =
-                shared_codec(http).handshake(TokioIo::new(io)).await.map_err(codec)?;
+            let (sender, connection) = shared_codec(http)
+                .handshake(TokioIo::new(io))
+                .await
+                .map_err(codec)?;
             tokio::task::spawn_local(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%address, %error, "upstream HTTP/2 connection ended");
@@ -224,7 +249,12 @@ impl Pool {
                 }
             });
             sender.ready().await.map_err(codec)?;
-            Ok(Lease::Single(Single { sender, facts, served: 0, since: Instant::now() }))
+            Ok(Lease::Single(Single {
+                sender,
+                facts,
+                served: 0,
+                since: Instant::now(),
+            }))
         }
     }
 
@@ -244,7 +274,8 @@ impl Pool {
         let before = singles.len() + shared.len();
         singles.retain(|single| !single.sender.is_closed() && single.since.elapsed() < limit);
         shared.retain(|connection| {
-            !connection.sender.is_closed() && (connection.active.get() > 0 || connection.since.get().elapsed() < limit)
+            !connection.sender.is_closed()
+                && (connection.active.get() > 0 || connection.since.get().elapsed() < limit)
         });
         before - singles.len() - shared.len()
     }

@@ -6,12 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::bytes::Regex;
 
-use super::{
-    filter::PerFilter,
-    matcher::HeaderMatch,
-    route::Mutations,
-    scalar::Fraction,
-};
+use super::{filter::PerFilter, matcher::HeaderMatch, route::Mutations, scalar::Fraction};
 
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -125,7 +120,11 @@ pub struct HashPolicy {
 pub enum HashSource {
     Header(HeaderName),
     /// With a TTL the cookie is made when absent.
-    Cookie { name: Box<str>, ttl: Option<Duration>, path: Box<str> },
+    Cookie {
+        name: Box<str>,
+        ttl: Option<Duration>,
+        path: Box<str>,
+    },
     SourceIp,
     Query(Box<str>),
 }

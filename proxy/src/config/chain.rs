@@ -103,7 +103,10 @@ pub struct TcpProxy {
 pub enum TcpClusters {
     Single(Arc<str>),
     /// Name and weight; `total` is the sum of the weights, never 0.
-    Weighted { choices: Vec<(Arc<str>, u32)>, total: u64 },
+    Weighted {
+        choices: Vec<(Arc<str>, u32)>,
+        total: u64,
+    },
 }
 
 impl TcpClusters {
@@ -133,8 +136,10 @@ mod tests {
 
     #[test]
     fn weights_are_kept() {
-        let clusters =
-            TcpClusters::Weighted { choices: vec![("a".into(), 1), ("b".into(), 0), ("c".into(), 3)], total: 4 };
+        let clusters = TcpClusters::Weighted {
+            choices: vec![("a".into(), 1), ("b".into(), 0), ("c".into(), 3)],
+            total: 4,
+        };
         let picks: String = (0..8).map(|n| &**clusters.pick(n)).collect();
         assert_eq!(picks, "acccaccc");
     }

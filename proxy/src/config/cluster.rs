@@ -44,13 +44,21 @@ impl Cluster {
     pub fn transport_for(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> Option<&Arc<UpstreamTls>> {
         self.transport_matches
             .iter()
-            .find(|row| row.labels.iter().all(|(key, value)| labels.get(key) == Some(value)))
+            .find(|row| {
+                row.labels
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+            })
             .map_or(self.transport.as_ref(), |row| row.transport.as_ref())
     }
 
     /// Every TLS setting it may use.
     pub fn transports(&self) -> impl Iterator<Item = &Arc<UpstreamTls>> {
-        self.transport.iter().chain(self.transport_matches.iter().filter_map(|row| row.transport.as_ref()))
+        self.transport.iter().chain(
+            self.transport_matches
+                .iter()
+                .filter_map(|row| row.transport.as_ref()),
+        )
     }
 }
 
@@ -60,9 +68,14 @@ pub enum Kind {
     StrictDns(Dns),
     LogicalDns(Dns),
     /// Endpoints come by EDS under this name.
-    Eds { service: Arc<str> },
+    Eds {
+        service: Arc<str>,
+    },
     /// The connection's own destination before redirection.
-    OriginalDst { use_header: Option<http::HeaderName>, port: Option<u16> },
+    OriginalDst {
+        use_header: Option<http::HeaderName>,
+        port: Option<u16>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +88,11 @@ pub struct Dns {
 
 impl Default for Dns {
     fn default() -> Self {
-        Self { refresh: Duration::from_secs(5), respect_ttl: false, family: Family::Auto }
+        Self {
+            refresh: Duration::from_secs(5),
+            respect_ttl: false,
+            family: Family::Auto,
+        }
     }
 }
 
@@ -120,7 +137,13 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { connections: 1024, pending: 1024, requests: 1024, retries: 3, retry_budget: None }
+        Self {
+            connections: 1024,
+            pending: 1024,
+            requests: 1024,
+            retries: 3,
+            retry_budget: None,
+        }
     }
 }
 

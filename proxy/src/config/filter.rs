@@ -38,7 +38,10 @@ pub struct PerFilter(pub Vec<(Arc<str>, FilterOverride)>);
 impl PerFilter {
     /// The override of the filter with this name.
     pub fn get(&self, name: &str) -> Option<&FilterOverride> {
-        self.0.iter().find(|(key, _)| &**key == name).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(key, _)| &**key == name)
+            .map(|(_, value)| value)
     }
 }
 

@@ -8,7 +8,10 @@ const P4: u64 = 0x85EB_CA77_C2B2_AE63;
 const P5: u64 = 0x27D4_EB2F_1656_67C5;
 
 fn round(accumulator: u64, lane: u64) -> u64 {
-    accumulator.wrapping_add(lane.wrapping_mul(P2)).rotate_left(31).wrapping_mul(P1)
+    accumulator
+        .wrapping_add(lane.wrapping_mul(P2))
+        .rotate_left(31)
+        .wrapping_mul(P1)
 }
 
 fn merge(hash: u64, accumulator: u64) -> u64 {
@@ -53,7 +56,10 @@ pub fn xx64_seeded(input: &[u8], seed: u64) -> u64 {
     };
     hash = hash.wrapping_add(input.len() as u64);
     while rest.len() >= 8 {
-        hash = (hash ^ round(0, lane(rest))).rotate_left(27).wrapping_mul(P1).wrapping_add(P4);
+        hash = (hash ^ round(0, lane(rest)))
+            .rotate_left(27)
+            .wrapping_mul(P1)
+            .wrapping_add(P4);
         rest = &rest[8..];
     }
     if rest.len() >= 4 {
@@ -64,7 +70,9 @@ pub fn xx64_seeded(input: &[u8], seed: u64) -> u64 {
         rest = &rest[4..];
     }
     for byte in rest {
-        hash = (hash ^ u64::from(*byte).wrapping_mul(P5)).rotate_left(11).wrapping_mul(P1);
+        hash = (hash ^ u64::from(*byte).wrapping_mul(P5))
+            .rotate_left(11)
+            .wrapping_mul(P1);
     }
     hash = (hash ^ (hash >> 33)).wrapping_mul(P2);
     hash = (hash ^ (hash >> 29)).wrapping_mul(P3);
@@ -80,6 +88,9 @@ mod tests {
         assert_eq!(xx64(b""), 0xEF46_DB37_51D8_E999);
         assert_eq!(xx64(b"a"), 0xD24E_C4F1_A98C_6E5B);
         assert_eq!(xx64(b"abc"), 0x44BC_2CF5_AD77_0999);
-        assert_eq!(xx64(b"The quick brown fox jumps over the lazy dog"), 0x0B24_2D36_1FDA_71BC);
+        assert_eq!(
+            xx64(b"The quick brown fox jumps over the lazy dog"),
+            0x0B24_2D36_1FDA_71BC
+        );
     }
 }

@@ -103,7 +103,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_request_headers_bytes: 60 << 10, max_headers_count: 100, max_requests_per_connection: None }
+        Self {
+            max_request_headers_bytes: 60 << 10,
+            max_headers_count: 100,
+            max_requests_per_connection: None,
+        }
     }
 }
 
@@ -252,7 +256,13 @@ pub struct Tag {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagValue {
     Literal(Box<str>),
-    RequestHeader { name: HeaderName, default: Box<str> },
+    RequestHeader {
+        name: HeaderName,
+        default: Box<str>,
+    },
     /// Of the proxy's process, with a default.
-    Environment { name: Box<str>, default: Box<str> },
+    Environment {
+        name: Box<str>,
+        default: Box<str>,
+    },
 }

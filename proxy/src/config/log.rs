@@ -20,7 +20,10 @@ pub struct AccessLog {
 
 #[derive(Clone, Debug)]
 pub enum Sink {
-    File { path: PathBuf, format: LogFormat },
+    File {
+        path: PathBuf,
+        format: LogFormat,
+    },
     Stdout(LogFormat),
     Stderr(LogFormat),
     /// Envoy's access-log service, HTTP entries.
@@ -170,7 +173,11 @@ pub enum Command {
     RequestTxDuration,
     ResponseDuration,
     ResponseTxDuration,
-    CommonDuration { from: Point, to: Point, unit: Unit },
+    CommonDuration {
+        from: Point,
+        to: Point,
+        unit: Unit,
+    },
     UpstreamConnectDuration,
     DownstreamHandshakeDuration,
     RoundtripDuration,
@@ -213,7 +220,10 @@ pub enum Command {
     AccessLogType,
     TraceId,
     SpanId,
-    GrpcStatus { number: bool, snake: bool },
+    GrpcStatus {
+        number: bool,
+        snake: bool,
+    },
     GrpcStatusNumber,
     /// `%DYNAMIC_METADATA(namespace:key*)%`
     DynamicMetadata(Box<[Box<str>]>),
@@ -241,9 +251,15 @@ pub enum LogFilter {
     /// Any of these flags; an empty set means any flag at all.
     ResponseFlag(Flags),
     /// One of these gRPC statuses (or none of them).
-    GrpcStatus { statuses: Vec<u32>, exclude: bool },
+    GrpcStatus {
+        statuses: Vec<u32>,
+        exclude: bool,
+    },
     /// `LogType::name()` is one of these (or none of them).
-    LogType { types: Vec<LogType>, exclude: bool },
+    LogType {
+        types: Vec<LogType>,
+        exclude: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

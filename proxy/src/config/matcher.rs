@@ -12,10 +12,22 @@ use super::scalar::Fraction;
 #[derive(Clone, Debug)]
 pub enum StringMatch {
     Any,
-    Exact { value: Box<[u8]>, ignore_case: bool },
-    Prefix { value: Box<[u8]>, ignore_case: bool },
-    Suffix { value: Box<[u8]>, ignore_case: bool },
-    Contains { value: Box<[u8]>, ignore_case: bool },
+    Exact {
+        value: Box<[u8]>,
+        ignore_case: bool,
+    },
+    Prefix {
+        value: Box<[u8]>,
+        ignore_case: bool,
+    },
+    Suffix {
+        value: Box<[u8]>,
+        ignore_case: bool,
+    },
+    Contains {
+        value: Box<[u8]>,
+        ignore_case: bool,
+    },
     /// Anchored on both ends.
     Regex(Regex),
 }
@@ -24,10 +36,19 @@ pub enum StringMatch {
 #[derive(Clone, Debug)]
 pub enum PathMatch {
     Any,
-    Exact { value: Box<str>, ignore_case: bool },
-    Prefix { value: Box<str>, ignore_case: bool },
+    Exact {
+        value: Box<str>,
+        ignore_case: bool,
+    },
+    Prefix {
+        value: Box<str>,
+        ignore_case: bool,
+    },
     /// `/a` takes `/a` and `/a/b`, not `/ab`.
-    Segments { value: Box<str>, ignore_case: bool },
+    Segments {
+        value: Box<str>,
+        ignore_case: bool,
+    },
     Regex(Regex),
     /// Only CONNECT requests.
     Connect,

@@ -34,7 +34,6 @@ use std::{fmt::Display, mem::take, time::Duration};
 use mesh_proto::pb::google::protobuf::{self as wkt, Any};
 use prost::{Message, Name};
 
-pub(crate) use self::{scalar::listen_address, tls::grpc_cluster};
 pub use self::{
     cluster::cluster,
     endpoint::assignment,
@@ -43,6 +42,7 @@ pub use self::{
     route::route_config,
     tls::secret,
 };
+pub(crate) use self::{scalar::listen_address, tls::grpc_cluster};
 use super::Reject;
 
 pub(crate) type Result<T> = std::result::Result<T, Reject>;
@@ -71,8 +71,15 @@ impl<T> At for Result<T> {
 impl Reject {
     /// The same, seen from the message that has `field`.
     pub fn under(self, field: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        Self { path: format!("{field}{dot}{}", self.path), why: self.why }
+        let dot = if self.path.is_empty() || self.path.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
+        Self {
+            path: format!("{field}{dot}{}", self.path),
+            why: self.why,
+        }
     }
 }
 
@@ -82,8 +89,11 @@ pub(crate) fn done<M: Message + Name>(rest: &M) -> Result<()> {
         return Ok(());
     }
     let bytes = rest.encode_to_vec();
-    let number = prost::encoding::decode_key(&mut bytes.as_slice()).map(|(number, _)| number).unwrap_or_default();
-    let name = mesh_proto::envoy_json::field_name(&M::full_name(), number).unwrap_or_else(|| number.to_string());
+    let number = prost::encoding::decode_key(&mut bytes.as_slice())
+        .map(|(number, _)| number)
+        .unwrap_or_default();
+    let name =
+        mesh_proto::envoy_json::field_name(&M::full_name(), number).unwrap_or_else(|| number.to_string());
     Err(Reject::new(name, "is not supported by this proxy"))
 }
 
@@ -107,7 +117,11 @@ fn open<M: Message + Name + Default>(any: &Any) -> Result<Option<M>> {
 fn must_open<M: Message + Name + Default>(any: &Any) -> Result<M> {
     match open(any)? {
         Some(message) => Ok(message),
-        None => refuse(format!("is {}, where only {} is supported", any.type_url, M::full_name())),
+        None => refuse(format!(
+            "is {}, where only {} is supported",
+            any.type_url,
+            M::full_name()
+        )),
     }
 }
 
@@ -149,10 +163,17 @@ fn required<T>(value: Option<T>, field: &str) -> Result<T> {
 
 /// A required string.
 fn required_text(value: &mut String, field: &str) -> Result<String> {
-    if value.is_empty() { Err(Reject::new(field, "is missing")) } else { Ok(take(value)) }
+    if value.is_empty() {
+        Err(Reject::new(field, "is missing"))
+    } else {
+        Ok(take(value))
+    }
 }
 
 /// Reads each element of a repeated field.
 pub(crate) fn each<A, B>(list: Vec<A>, field: &str, mut read: impl FnMut(A) -> Result<B>) -> Result<Vec<B>> {
-    list.into_iter().enumerate().map(|(n, item)| read(item).nth(field, n)).collect()
+    list.into_iter()
+        .enumerate()
+        .map(|(n, item)| read(item).nth(field, n))
+        .collect()
 }

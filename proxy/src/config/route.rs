@@ -96,7 +96,12 @@ impl Mutations {
 #[derive(Clone, Debug)]
 pub enum Mutation {
     Remove(HeaderName),
-    Set { field: MutationField, value: Value, action: Append, keep_empty: bool },
+    Set {
+        field: MutationField,
+        value: Value,
+        action: Append,
+        keep_empty: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,10 @@ pub struct Reject {
 
 impl Reject {
     pub fn new(path: impl fmt::Display, why: impl fmt::Display) -> Self {
-        Self { path: path.to_string(), why: why.to_string() }
+        Self {
+            path: path.to_string(),
+            why: why.to_string(),
+        }
     }
 }
 
@@ -26,13 +29,22 @@ pub struct Fraction {
 }
 
 impl Fraction {
-    pub const ALWAYS: Self = Self { numerator: 100, denominator: 100 };
-    pub const NEVER: Self = Self { numerator: 0, denominator: 100 };
+    pub const ALWAYS: Self = Self {
+        numerator: 100,
+        denominator: 100,
+    };
+    pub const NEVER: Self = Self {
+        numerator: 0,
+        denominator: 100,
+    };
 
     /// From a percentage, in steps of a ten-thousandth of a percent.
     pub fn percent(percent: f64) -> Self {
         let numerator = (percent.clamp(0.0, 100.0) * 10_000.0).round() as u32;
-        Self { numerator, denominator: 1_000_000 }
+        Self {
+            numerator,
+            denominator: 1_000_000,
+        }
     }
 
     /// Does this random number fall into the chance?
@@ -145,7 +157,10 @@ mod tests {
 
     #[test]
     fn an_object_names_its_version() {
-        let object = Object { text: "virtualservice default/reviews".into(), version: "12".into() };
+        let object = Object {
+            text: "virtualservice default/reviews".into(),
+            version: "12".into(),
+        };
         assert_eq!(object.to_string(), "virtualservice default/reviews, version 12");
     }
 }

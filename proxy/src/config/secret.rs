@@ -13,9 +13,14 @@ pub struct Secret {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretKind {
-    Certificate { chain: Source, key: KeySource },
+    Certificate {
+        chain: Source,
+        key: KeySource,
+    },
     /// Trusted roots and, where a secret brings them, further limits of validation are in `transport::Validation`.
-    Validation { roots: Source },
+    Validation {
+        roots: Source,
+    },
 }
 
 /// Bytes, or the file (or environment variable) that has them.

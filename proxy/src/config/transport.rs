@@ -92,6 +92,9 @@ pub struct Versions {
 
 impl Default for Versions {
     fn default() -> Self {
-        Self { tls12: true, tls13: true }
+        Self {
+            tls12: true,
+            tls13: true,
+        }
     }
 }

@@ -64,14 +64,21 @@ enum Fault {
 }
 
 impl Lane {
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W, count: &Cell<u64>) -> Poll<Result<(), Fault>>
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        count: &Cell<u64>,
+    ) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         for _ in 0..TURN {
             while self.offset < self.kept.len() {
-                let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.kept[self.offset..])).map_err(Fault::Write)?;
+                let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.kept[self.offset..]))
+                    .map_err(Fault::Write)?;
                 if written == 0 {
                     return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
                 }
@@ -102,7 +109,13 @@ impl Lane {
     }
 
     /// Reads once into the thread's buffer and writes what the other side takes.
-    fn step<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W, count: &Cell<u64>) -> Result<Poll<()>, Fault>
+    fn step<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        count: &Cell<u64>,
+    ) -> Result<Poll<()>, Fault>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -139,7 +152,12 @@ impl Lane {
 }
 
 /// Copies until both directions ended, one failed, or nothing moved for `idle` (`None`: forever).
-pub async fn copy<D, U>(downstream: &mut D, upstream: &mut U, idle: Option<Duration>, traffic: &Traffic) -> End
+pub async fn copy<D, U>(
+    downstream: &mut D,
+    upstream: &mut U,
+    idle: Option<Duration>,
+    traffic: &Traffic,
+) -> End
 where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
@@ -162,7 +180,11 @@ where
                 Fault::Write(error) => End::Downstream(error),
             });
         }
-        if up.done && down.done { Poll::Ready(End::Closed) } else { Poll::Pending }
+        if up.done && down.done {
+            Poll::Ready(End::Closed)
+        } else {
+            Poll::Pending
+        }
     });
     match idle {
         None => moving.await,
@@ -231,10 +253,13 @@ mod tests {
         let traffic = Traffic::default();
         let limit = Duration::from_millis(200);
         let start = Instant::now();
-        let (end, ()) = tokio::join!(copy(&mut downstream, &mut upstream, Some(limit), &traffic), async {
-            tokio::time::sleep(limit / 2).await;
-            client.write_all(b"x").await.unwrap();
-        });
+        let (end, ()) = tokio::join!(
+            copy(&mut downstream, &mut upstream, Some(limit), &traffic),
+            async {
+                tokio::time::sleep(limit / 2).await;
+                client.write_all(b"x").await.unwrap();
+            }
+        );
         assert!(matches!(end, End::Idle), "{end:?}");
         // The byte in the middle was noticed: the first look after it waited once more.
         assert!(start.elapsed() >= limit * 2, "{:?}", start.elapsed());

@@ -37,7 +37,11 @@ pub fn key(
         }),
         Direction::Inbound => {
             let principal = conn.principal().cloned();
-            let security = if principal.is_some() { Security::MutualTls } else { Security::None };
+            let security = if principal.is_some() {
+                Security::MutualTls
+            } else {
+                Security::None
+            };
             Some(EdgeKey {
                 reporter: Reporter::Destination,
                 source: conn.peer_workload.borrow().clone(),
@@ -56,7 +60,10 @@ pub fn key(
 fn service(cluster: &Cluster) -> Arc<Service> {
     match cluster.services.first() {
         Some(service) => service.clone(),
-        None => Arc::new(Service { name: cluster.name.clone(), ..Service::default() }),
+        None => Arc::new(Service {
+            name: cluster.name.clone(),
+            ..Service::default()
+        }),
     }
 }
 
@@ -75,7 +82,10 @@ fn workload(name: &WorkloadName) -> Workload {
 /// What a peer is called before, or without, its introduction: its proven namespace.
 pub fn of_principal(principal: &str) -> Workload {
     match principal.parse::<SpiffeId>() {
-        Ok(id) => Workload { namespace: id.namespace, ..Workload::default() },
+        Ok(id) => Workload {
+            namespace: id.namespace,
+            ..Workload::default()
+        },
         Err(_) => Workload::default(),
     }
 }
@@ -96,8 +106,14 @@ mod tests {
         let principal = "spiffe://cluster.local/ns/default/sa/bookinfo-reviews";
         let workload = introduced(principal, "reviews-v1;default;reviews;v1;Kubernetes").unwrap();
         assert_eq!(workload.name, "reviews-v1");
-        assert_eq!(introduced(principal, "reviews-v1;kube-system;reviews;v1;Kubernetes"), None);
-        assert_eq!(introduced("someone", "reviews-v1;default;reviews;v1;Kubernetes"), None);
+        assert_eq!(
+            introduced(principal, "reviews-v1;kube-system;reviews;v1;Kubernetes"),
+            None
+        );
+        assert_eq!(
+            introduced("someone", "reviews-v1;default;reviews;v1;Kubernetes"),
+            None
+        );
         assert_eq!(of_principal(principal).namespace, "default");
     }
 }

@@ -38,7 +38,11 @@ impl From<TcpStream> for Prefixed {
 }
 
 impl AsyncRead for Prefixed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.prefix.is_empty() {
             let count = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix[..count]);
@@ -90,16 +94,34 @@ enum Kind {
 
 impl Io {
     pub fn plain(stream: Prefixed) -> Self {
-        Self { ahead: Bytes::new(), kind: Kind::Plain(stream) }
+        Self {
+            ahead: Bytes::new(),
+            kind: Kind::Plain(stream),
+        }
     }
 
     pub fn tls(stream: TlsStream<Prefixed>) -> Self {
-        Self { ahead: Bytes::new(), kind: Kind::Tls(Box::new(stream)) }
+        Self {
+            ahead: Bytes::new(),
+            kind: Kind::Tls(Box::new(stream)),
+        }
     }
 
     /// Puts bytes back that were read to recognise the protocol.
     pub fn unread(&mut self, bytes: Bytes) {
         self.ahead = bytes;
+    }
+
+    /// The plain stream with what was unread; `None` if TLS is on it.
+    pub fn into_plain(self) -> Option<Prefixed> {
+        match self.kind {
+            Kind::Plain(stream) if stream.prefix.is_empty() => Some(Prefixed {
+                prefix: self.ahead,
+                ..stream
+            }),
+            Kind::Plain(stream) => Some(stream),
+            Kind::Tls(_) => None,
+        }
     }
 
     pub fn tcp(&self) -> &TcpStream {

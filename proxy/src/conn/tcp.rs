@@ -13,9 +13,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    Conn,
+    Conn, belongs_elsewhere,
     copy::{End, Traffic, copy},
-    edge, io::Io, refused,
+    edge,
+    io::{Io, Prefixed},
+    refused,
 };
 use crate::{
     cluster::{
@@ -28,15 +30,18 @@ use crate::{
         log::LogType,
     },
     http::dial::dial,
+    listen::peek::{Peeked, answer},
     observe::{
         AccessRecord, Reporter, RequestProtocol,
         record::{self, Ends, Sizes, Times, WireProtocol},
         stats::{Edge, Local, TcpStats},
     },
-    sniff::{Sniff, http::detect},
     tls::client::Purpose,
     worker::Active,
 };
+
+/// The rest of a first message that has begun must come within this time.
+const REST: Duration = Duration::from_secs(5);
 
 /// One connection's account.
 struct Session<'a> {
@@ -54,8 +59,14 @@ struct Session<'a> {
     attempts: u32,
 }
 
-/// Serves a TCP connection. With `maybe_http`, bytes that turn out to be HTTP come back unread.
-pub async fn serve(conn: &Rc<Conn>, proxy: &TcpProxy, mut io: Io, maybe_http: bool) -> Option<Io> {
+/// Serves a TCP connection. One whose client had been `silent`, and whose first bytes belong to another chain, comes back
+/// with them unread.
+pub async fn serve(
+    conn: &Rc<Conn>,
+    proxy: &TcpProxy,
+    mut io: Io,
+    silent: bool,
+) -> Option<(Prefixed, Peeked)> {
     let _active = Active::new(&conn.worker);
     let worker = &conn.worker;
     let stats = worker.stats.tcp(&proxy.stat_prefix);
@@ -76,33 +87,33 @@ pub async fn serve(conn: &Rc<Conn>, proxy: &TcpProxy, mut io: Io, maybe_http: bo
     };
     session.stats.downstream_cx_total.inc();
     session.stats.downstream_cx_active.inc();
-    let back = session.run(proxy, &mut io, maybe_http).await;
+    let back = session.run(proxy, &mut io, silent).await;
     session.stats.downstream_cx_active.dec();
-    if back {
-        return Some(io);
+    if let Some(peeked) = back {
+        return io.into_plain().map(|stream| (stream, peeked));
     }
     session.finish(proxy);
     None
 }
 
 impl Session<'_> {
-    /// Runs the connection; true: it is HTTP and must go elsewhere.
-    async fn run(&mut self, proxy: &TcpProxy, io: &mut Io, maybe_http: bool) -> bool {
+    /// Runs the connection; what comes back says why it must go to another chain.
+    async fn run(&mut self, proxy: &TcpProxy, io: &mut Io, silent: bool) -> Option<Peeked> {
         if let Some(policy) = refused(self.conn) {
             self.stats.rbac_denied.inc();
             self.details = policy.into();
-            return false;
+            return None;
         }
         let worker = &self.conn.worker;
         let Some(upstream) = worker.clusters.get(&self.cluster, &worker.store, &worker.stats) else {
             self.flags.add(Flag::NoCluster);
             self.stats.downstream_cx_no_route.inc();
-            return false;
+            return None;
         };
-        let Some((picked, connected)) = self.connect(&upstream, proxy).await else { return false };
+        let (picked, connected) = self.connect(&upstream, proxy).await?;
         let mut up = connected.io;
-        if maybe_http && self.first_byte(io, &mut up).await {
-            return true;
+        if silent && let Some(peeked) = self.first_byte(io, &mut up).await {
+            return Some(peeked);
         }
         self.connected = Some((connected.address, connected.local));
         let principal = connected.tls.as_ref().and_then(|tls| tls.peer_uris.first());
@@ -111,7 +122,13 @@ impl Session<'_> {
         {
             *self.conn.peer_workload.borrow_mut() = Arc::new(edge::of_principal(peer));
         }
-        let key = edge::key(self.conn, &upstream.cluster, Some(&picked), principal, RequestProtocol::Tcp);
+        let key = edge::key(
+            self.conn,
+            &upstream.cluster,
+            Some(&picked),
+            principal,
+            RequestProtocol::Tcp,
+        );
         self.edge = key.map(|key| worker.stats.edge(key));
         if let Some(edge) = &self.edge {
             edge.tcp(Flags::none()).opened.inc();
@@ -134,13 +151,15 @@ impl Session<'_> {
         stats.upstream_cx_destroy.inc();
         stats.upstream_cx_tx_bytes_total.add(self.traffic.received.get());
         stats.upstream_cx_rx_bytes_total.add(self.traffic.sent.get());
-        false
+        None
     }
 
     /// Connects to an endpoint, trying others where the first ones fail.
     async fn connect(&mut self, upstream: &Rc<Upstream>, proxy: &TcpProxy) -> Option<(Picked, Connected)> {
         let worker = &self.conn.worker;
-        let hash = proxy.hash_source_ip.then(|| crate::decide::hash::address(self.conn.facts.remote.ip()));
+        let hash = proxy
+            .hash_source_ip
+            .then(|| crate::decide::hash::address(self.conn.facts.remote.ip()));
         let mut tried = Vec::new();
         for _ in 0..proxy.connect_attempts.max(1) {
             self.attempts += 1;
@@ -155,7 +174,9 @@ impl Session<'_> {
             let result = match dial(worker, upstream, &picked, Purpose::Tcp) {
                 Ok(dial) => {
                     upstream.stats.upstream_cx_total.inc();
-                    connect(&dial).await.map_err(|error| count_failure(upstream, &error))
+                    connect(&dial)
+                        .await
+                        .map_err(|error| count_failure(upstream, &error))
                 }
                 Err(error) => Err(error.to_string()),
             };
@@ -179,14 +200,15 @@ impl Session<'_> {
         None
     }
 
-    /// Waits for the first byte of either side; true: the client's bytes are HTTP.
-    async fn first_byte(&self, io: &mut Io, up: &mut Io) -> bool {
-        let (mut from_client, mut from_server) = (BytesMut::with_capacity(2048), BytesMut::with_capacity(2048));
+    /// Waits for the first byte of either side. The client's bytes are looked at as those of any other connection.
+    async fn first_byte(&self, io: &mut Io, up: &mut Io) -> Option<Peeked> {
+        let (mut from_client, mut from_server) =
+            (BytesMut::with_capacity(2048), BytesMut::with_capacity(2048));
         let address = self.conn.facts.local;
         tokio::select! {
             read = io.read_buf(&mut from_client) => {
-                if read.is_err() {
-                    return false;
+                if !matches!(read, Ok(1..)) {
+                    return None;
                 }
             }
             read = up.read_buf(&mut from_server) => {
@@ -194,27 +216,20 @@ impl Session<'_> {
                     self.conn.worker.learn_first(address, true);
                 }
                 up.unread(from_server.freeze());
-                return false;
+                return None;
             }
         }
         self.conn.worker.learn_first(address, false);
-        loop {
-            match detect(&from_client) {
-                Sniff::NeedMore if !from_client.is_empty() => {
-                    let more = tokio::time::timeout(Duration::from_secs(5), io.read_buf(&mut from_client)).await;
-                    if !matches!(more, Ok(Ok(1..))) {
-                        break;
-                    }
-                }
-                found => {
-                    let http = matches!(found, Sniff::Found(_));
-                    io.unread(from_client.freeze());
-                    return http;
-                }
+        let inspect = self.conn.listener.inspect;
+        let mut peeked = Peeked::default();
+        while !answer(&from_client, inspect, &mut peeked) {
+            let more = tokio::time::timeout(REST, io.read_buf(&mut from_client)).await;
+            if !matches!(more, Ok(Ok(1..))) {
+                break;
             }
         }
         io.unread(from_client.freeze());
-        false
+        belongs_elsewhere(self.conn, &peeked).then_some(peeked)
     }
 
     fn finish(&self, proxy: &TcpProxy) {
@@ -237,34 +252,44 @@ impl Session<'_> {
             None => empty_ends(self.conn),
         };
         let end = self.start.elapsed();
-        self.conn.worker.recorder.record(&plan, AccessRecord {
-            moment: LogType::TcpConnectionEnd,
-            start: self.wall,
-            times: Times { end, ..Times::default() },
-            protocol: WireProtocol::Tcp,
-            http: None,
-            flags: self.flags,
-            details: Cow::Borrowed(""),
-            termination: (!self.details.is_empty()).then(|| self.details.clone()),
-            sizes: Sizes { request_body: received, response_body: sent, ..Sizes::default() },
-            downstream: self.conn.facts.clone(),
-            upstream: Some(Box::new(record::Upstream {
-                cluster: self.cluster.clone(),
-                host: self.connected.map(|(host, _)| host),
-                local: self.connected.map(|(_, local)| local),
-                attempts: self.attempts,
-                connection_id: None,
-                protocol: None,
-                transport_failure: self.failure.clone(),
-                tls: None,
-            })),
-            route_name: None,
-            virtual_host: None,
-            filter_chain: Some(self.conn.chain.name.clone()),
-            trace: None,
-            ends,
-            object: None,
-        });
+        self.conn.worker.recorder.record(
+            &plan,
+            AccessRecord {
+                moment: LogType::TcpConnectionEnd,
+                start: self.wall,
+                times: Times {
+                    end,
+                    ..Times::default()
+                },
+                protocol: WireProtocol::Tcp,
+                http: None,
+                flags: self.flags,
+                details: Cow::Borrowed(""),
+                termination: (!self.details.is_empty()).then(|| self.details.clone()),
+                sizes: Sizes {
+                    request_body: received,
+                    response_body: sent,
+                    ..Sizes::default()
+                },
+                downstream: self.conn.facts.clone(),
+                upstream: Some(Box::new(record::Upstream {
+                    cluster: self.cluster.clone(),
+                    host: self.connected.map(|(host, _)| host),
+                    local: self.connected.map(|(_, local)| local),
+                    attempts: self.attempts,
+                    connection_id: None,
+                    protocol: None,
+                    transport_failure: self.failure.clone(),
+                    tls: None,
+                })),
+                route_name: None,
+                virtual_host: None,
+                filter_chain: Some(self.conn.chain.name.clone()),
+                trace: None,
+                ends,
+                object: None,
+            },
+        );
     }
 }
 
@@ -288,9 +313,17 @@ pub fn empty_ends(conn: &Conn) -> Ends {
     let own = conn.worker.own.workload.clone();
     let peer = conn.peer_workload.borrow().clone();
     Ends {
-        reporter: if inbound { Reporter::Destination } else { Reporter::Source },
+        reporter: if inbound {
+            Reporter::Destination
+        } else {
+            Reporter::Source
+        },
         source: if inbound { peer } else { own.clone() },
-        source_principal: if inbound { conn.principal().cloned() } else { conn.worker.principal() },
+        source_principal: if inbound {
+            conn.principal().cloned()
+        } else {
+            conn.worker.principal()
+        },
         destination: if inbound { own } else { Arc::default() },
         destination_principal: None,
         service: Arc::default(),

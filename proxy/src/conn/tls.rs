@@ -19,8 +19,22 @@ pub fn facts(session: &CommonState, server_name: Option<Arc<str>>) -> TlsFacts {
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str())
         .map_or(Cow::Borrowed(""), Cow::Borrowed);
-    let alpn = session.alpn_protocol().map(|name| Arc::from(String::from_utf8_lossy(name)));
+    let alpn = session
+        .alpn_protocol()
+        .map(|name| Arc::from(String::from_utf8_lossy(name)));
     let leaf = session.peer_certificates().and_then(<[_]>::first);
-    let peer_uris = leaf.map(uri_sans).unwrap_or_default().into_iter().map(Arc::from).collect();
-    TlsFacts { version, cipher, server_name, alpn, peer_uris, ..TlsFacts::default() }
+    let peer_uris = leaf
+        .map(uri_sans)
+        .unwrap_or_default()
+        .into_iter()
+        .map(Arc::from)
+        .collect();
+    TlsFacts {
+        version,
+        cipher,
+        server_name,
+        alpn,
+        peer_uris,
+        ..TlsFacts::default()
+    }
 }

@@ -73,7 +73,9 @@ fn criterion(n: usize, rule: &ChainMatch, facts: &ChainFacts<'_>) -> u16 {
         5 => networks(&rule.direct_source, facts.direct_source),
         6 => source_type(rule.source_type, facts),
         7 => networks(&rule.source, facts.source.ip()),
-        _ => condition((!rule.source_ports.is_empty()).then(|| rule.source_ports.contains(&facts.source.port()))),
+        _ => condition(
+            (!rule.source_ports.is_empty()).then(|| rule.source_ports.contains(&facts.source.port())),
+        ),
     }
 }
 
@@ -121,7 +123,9 @@ fn protocols(rule: &[Box<[u8]>], offered: &[&[u8]]) -> u16 {
         return 1;
     }
     // The first protocol that the client offers and any chain names decides; earlier is better.
-    let place = offered.iter().position(|offer| rule.iter().any(|want| **want == **offer));
+    let place = offered
+        .iter()
+        .position(|offer| rule.iter().any(|want| **want == **offer));
     place.map_or(0, |place| u16::MAX - place.min(1000) as u16)
 }
 
@@ -175,7 +179,12 @@ mod tests {
         }
     }
 
-    fn facts<'a>(port: u16, name: Option<&'a str>, transport: Transport, alpn: &'a [&'a [u8]]) -> ChainFacts<'a> {
+    fn facts<'a>(
+        port: u16,
+        name: Option<&'a str>,
+        transport: Transport,
+        alpn: &'a [&'a [u8]],
+    ) -> ChainFacts<'a> {
         ChainFacts {
             destination: ([10, 0, 0, 2], port).into(),
             source: ([10, 0, 0, 1], 4000).into(),
@@ -187,7 +196,11 @@ mod tests {
     }
 
     fn check(listener: &Listener, facts: &ChainFacts<'_>, expect: Option<&str>) {
-        assert_eq!(chain(listener, facts).map(|chain| &*chain.name), expect, "{facts:?}");
+        assert_eq!(
+            chain(listener, facts).map(|chain| &*chain.name),
+            expect,
+            "{facts:?}"
+        );
     }
 
     #[test]
@@ -200,20 +213,42 @@ mod tests {
         };
         let listener = listener(
             vec![
-                named("mtls-http", port(9080, Some(Transport::Tls), &["istio-http/1.1", "istio-h2"])),
+                named(
+                    "mtls-http",
+                    port(9080, Some(Transport::Tls), &["istio-http/1.1", "istio-h2"]),
+                ),
                 named("mtls-tcp", port(9080, Some(Transport::Tls), &["istio"])),
                 named("tls", port(9080, Some(Transport::Tls), &[])),
-                named("plain-http", port(9080, Some(Transport::Raw), &["http/1.1", "h2c"])),
+                named(
+                    "plain-http",
+                    port(9080, Some(Transport::Raw), &["http/1.1", "h2c"]),
+                ),
                 named("plain", port(9080, Some(Transport::Raw), &[])),
                 named("pass", ChainMatch::default()),
             ],
             true,
         );
         let tls = Transport::Tls;
-        check(&listener, &facts(9080, Some("x"), tls, &[b"istio-http/1.1", b"http/1.1"]), Some("mtls-http"));
-        check(&listener, &facts(9080, Some("x"), tls, &[b"http/1.1"]), Some("tls"));
-        check(&listener, &facts(9080, Some("x"), tls, &[b"istio"]), Some("mtls-tcp"));
-        check(&listener, &facts(9080, None, Transport::Raw, &[b"http/1.1"]), Some("plain-http"));
+        check(
+            &listener,
+            &facts(9080, Some("x"), tls, &[b"istio-http/1.1", b"http/1.1"]),
+            Some("mtls-http"),
+        );
+        check(
+            &listener,
+            &facts(9080, Some("x"), tls, &[b"http/1.1"]),
+            Some("tls"),
+        );
+        check(
+            &listener,
+            &facts(9080, Some("x"), tls, &[b"istio"]),
+            Some("mtls-tcp"),
+        );
+        check(
+            &listener,
+            &facts(9080, None, Transport::Raw, &[b"http/1.1"]),
+            Some("plain-http"),
+        );
         check(&listener, &facts(9080, None, Transport::Raw, &[]), Some("plain"));
         check(&listener, &facts(9999, None, Transport::Raw, &[]), Some("pass"));
     }
@@ -234,14 +269,29 @@ mod tests {
             ],
             true,
         );
-        check(&listener, &facts(443, Some("a.com"), Transport::Tls, &[]), Some("port and name"));
-        check(&listener, &facts(443, Some("b.com"), Transport::Tls, &[]), Some("default"));
-        check(&listener, &facts(80, Some("b.com"), Transport::Tls, &[]), Some("any"));
+        check(
+            &listener,
+            &facts(443, Some("a.com"), Transport::Tls, &[]),
+            Some("port and name"),
+        );
+        check(
+            &listener,
+            &facts(443, Some("b.com"), Transport::Tls, &[]),
+            Some("default"),
+        );
+        check(
+            &listener,
+            &facts(80, Some("b.com"), Transport::Tls, &[]),
+            Some("any"),
+        );
     }
 
     #[test]
     fn server_names_and_networks_by_specificity() {
-        let name = |name| ChainMatch { server_names: vec![name], ..ChainMatch::default() };
+        let name = |name| ChainMatch {
+            server_names: vec![name],
+            ..ChainMatch::default()
+        };
         let listener1 = listener(
             vec![
                 named("suffix", name(ServerName::Suffix(".com".into()))),
@@ -260,14 +310,26 @@ mod tests {
         ] {
             check(&listener1, &facts(443, sni, Transport::Tls, &[]), expect);
         }
-        let network = |text: &str| ChainMatch { destination: vec![text.parse().unwrap()], ..ChainMatch::default() };
-        let listener2 = listener(vec![named("/8", network("10.0.0.0/8")), named("/24", network("10.0.0.0/24"))], false);
+        let network = |text: &str| ChainMatch {
+            destination: vec![text.parse().unwrap()],
+            ..ChainMatch::default()
+        };
+        let listener2 = listener(
+            vec![
+                named("/8", network("10.0.0.0/8")),
+                named("/24", network("10.0.0.0/24")),
+            ],
+            false,
+        );
         check(&listener2, &facts(443, None, Transport::Raw, &[]), Some("/24"));
     }
 
     #[test]
     fn source_types() {
-        let kind = |source_type| ChainMatch { source_type, ..ChainMatch::default() };
+        let kind = |source_type| ChainMatch {
+            source_type,
+            ..ChainMatch::default()
+        };
         let listener = listener(
             vec![
                 named("local", kind(SourceType::SameIpOrLoopback)),

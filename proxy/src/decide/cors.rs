@@ -19,11 +19,20 @@ pub enum Cors {
 
 /// The answer for this request; `random` decides a policy that is on for a share only.
 pub fn cors(policy: &CorsPolicy, facts: &Facts<'_>, random: u64) -> Cors {
-    let Some(origin) = facts.headers.get(header::ORIGIN).filter(|_| policy.enabled.hit(random)) else {
+    let Some(origin) = facts
+        .headers
+        .get(header::ORIGIN)
+        .filter(|_| policy.enabled.hit(random))
+    else {
         return Cors::Pass;
     };
-    let preflight = facts.method == Method::OPTIONS && facts.headers.contains_key("access-control-request-method");
-    if !policy.origins.iter().any(|rule| matching::string(rule, origin.as_bytes())) {
+    let preflight =
+        facts.method == Method::OPTIONS && facts.headers.contains_key("access-control-request-method");
+    if !policy
+        .origins
+        .iter()
+        .any(|rule| matching::string(rule, origin.as_bytes()))
+    {
         return match preflight && !policy.forward_unmatched_preflights {
             true => Cors::Preflight(HeaderMap::new()),
             false => Cors::Pass,
@@ -32,17 +41,43 @@ pub fn cors(policy: &CorsPolicy, facts: &Facts<'_>, random: u64) -> Cors {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     if policy.allow_credentials {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
     }
     if !preflight {
-        add(&mut headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, policy.expose_headers.as_ref());
+        add(
+            &mut headers,
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            policy.expose_headers.as_ref(),
+        );
         return Cors::Add(headers);
     }
-    add(&mut headers, header::ACCESS_CONTROL_ALLOW_METHODS, policy.allow_methods.as_ref());
-    add(&mut headers, header::ACCESS_CONTROL_ALLOW_HEADERS, policy.allow_headers.as_ref());
-    add(&mut headers, header::ACCESS_CONTROL_MAX_AGE, policy.max_age.as_ref());
-    if policy.allow_private_network && facts.headers.contains_key("access-control-request-private-network") {
-        headers.insert("access-control-allow-private-network", HeaderValue::from_static("true"));
+    add(
+        &mut headers,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        policy.allow_methods.as_ref(),
+    );
+    add(
+        &mut headers,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        policy.allow_headers.as_ref(),
+    );
+    add(
+        &mut headers,
+        header::ACCESS_CONTROL_MAX_AGE,
+        policy.max_age.as_ref(),
+    );
+    if policy.allow_private_network
+        && facts
+            .headers
+            .contains_key("access-control-request-private-network")
+    {
+        headers.insert(
+            "access-control-allow-private-network",
+            HeaderValue::from_static("true"),
+        );
     }
     Cors::Preflight(headers)
 }
@@ -64,7 +99,10 @@ mod tests {
     #[test]
     fn preflights_and_requests() {
         let policy = CorsPolicy {
-            origins: vec![StringMatch::Exact { value: b"https://a.com"[..].into(), ignore_case: false }],
+            origins: vec![StringMatch::Exact {
+                value: b"https://a.com"[..].into(),
+                ignore_case: false,
+            }],
             allow_methods: Some(HeaderValue::from_static("GET,POST")),
             allow_headers: None,
             expose_headers: Some(HeaderValue::from_static("x-y")),
@@ -86,11 +124,18 @@ mod tests {
         };
         assert_eq!(ask("GET", None, false), Cors::Pass);
         assert_eq!(ask("GET", Some("https://b.com"), false), Cors::Pass);
-        assert_eq!(ask("OPTIONS", Some("https://b.com"), true), Cors::Preflight(HeaderMap::new()));
-        let Cors::Preflight(headers) = ask("OPTIONS", Some("https://a.com"), true) else { panic!() };
+        assert_eq!(
+            ask("OPTIONS", Some("https://b.com"), true),
+            Cors::Preflight(HeaderMap::new())
+        );
+        let Cors::Preflight(headers) = ask("OPTIONS", Some("https://a.com"), true) else {
+            panic!()
+        };
         assert_eq!(headers["access-control-allow-methods"], "GET,POST");
         assert!(headers.contains_key("access-control-max-age") && headers.len() == 4);
-        let Cors::Add(headers) = ask("GET", Some("https://a.com"), false) else { panic!() };
+        let Cors::Add(headers) = ask("GET", Some("https://a.com"), false) else {
+            panic!()
+        };
         assert_eq!(headers["access-control-allow-origin"], "https://a.com");
         assert_eq!(headers["access-control-expose-headers"], "x-y");
     }

@@ -107,7 +107,9 @@ pub fn canonical_path<'a>(path: &'a str, rules: &PathRules) -> Result<Path<'a>, 
 }
 
 fn has_escaped_slash(path: &str) -> bool {
-    path.as_bytes().windows(3).any(|w| w[0] == b'%' && escaped_slash(w[1], w[2]).is_some())
+    path.as_bytes()
+        .windows(3)
+        .any(|w| w[0] == b'%' && escaped_slash(w[1], w[2]).is_some())
 }
 
 fn escaped_slash(high: u8, low: u8) -> Option<char> {
@@ -177,7 +179,10 @@ fn unescape_unreserved(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut chars = path.char_indices();
     while let Some((at, c)) = chars.next() {
-        let escaped = (c == '%').then(|| path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()));
+        let escaped = (c == '%').then(|| {
+            path.get(at + 1..at + 3)
+                .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        });
         match (c, escaped.flatten()) {
             ('\\', _) => out.push('/'),
             (_, Some(byte)) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
@@ -224,7 +229,8 @@ pub fn canonical_authority<'a>(authority: &'a str, rules: &AuthorityRules, liste
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port))
-            if port.bytes().all(|byte| byte.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+            if port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!host.contains(':') || host.ends_with(']')) =>
         {
             (host, Some(port))
         }
@@ -242,7 +248,10 @@ mod tests {
 
     #[test]
     fn paths_are_normalized() {
-        let rules = PathRules { normalize: true, ..PathRules::default() };
+        let rules = PathRules {
+            normalize: true,
+            ..PathRules::default()
+        };
         for (path, expect) in [
             ("/", "/"),
             ("/a/b", "/a/b"),
@@ -268,31 +277,49 @@ mod tests {
 
     #[test]
     fn slashes_are_merged_after_normalizing() {
-        let rules = PathRules { normalize: true, merge_slashes: true, ..PathRules::default() };
+        let rules = PathRules {
+            normalize: true,
+            merge_slashes: true,
+            ..PathRules::default()
+        };
         check("//a///b/../c//", rules, "/a/c/");
         check("/a//..//b", rules, "/a/b");
     }
 
     #[test]
     fn escaped_slashes() {
-        let rules = |escaped_slashes| PathRules { normalize: true, merge_slashes: true, escaped_slashes };
+        let rules = |escaped_slashes| PathRules {
+            normalize: true,
+            merge_slashes: true,
+            escaped_slashes,
+        };
         check("/a%2fb%5Cc", rules(EscapedSlashes::UnescapeAndForward), "/a/b/c");
         check("/a%2fb", rules(EscapedSlashes::Keep), "/a%2fb");
-        assert_eq!(canonical_path("/a%2F..%2fb", &rules(EscapedSlashes::Reject)), Err(BadPath));
+        assert_eq!(
+            canonical_path("/a%2F..%2fb", &rules(EscapedSlashes::Reject)),
+            Err(BadPath)
+        );
         let redirected = canonical_path("/a%2F..%2fb", &rules(EscapedSlashes::UnescapeAndRedirect)).unwrap();
         assert_eq!((&*redirected.text, redirected.redirect), ("/b", true));
     }
 
     #[test]
     fn an_ordinary_path_is_not_copied() {
-        let rules = PathRules { normalize: true, merge_slashes: true, escaped_slashes: EscapedSlashes::Reject };
+        let rules = PathRules {
+            normalize: true,
+            merge_slashes: true,
+            escaped_slashes: EscapedSlashes::Reject,
+        };
         let path = canonical_path("/api/v1/products/0/reviews", &rules).unwrap();
         assert!(matches!(path.text, Cow::Borrowed(_)));
     }
 
     #[test]
     fn authorities() {
-        let rules = |strip_port, strip_trailing_dot| AuthorityRules { strip_port, strip_trailing_dot };
+        let rules = |strip_port, strip_trailing_dot| AuthorityRules {
+            strip_port,
+            strip_trailing_dot,
+        };
         for (authority, rules, expect) in [
             ("a.com:80", rules(StripPort::No, false), "a.com:80"),
             ("a.com:80", rules(StripPort::Matching, false), "a.com"),
@@ -309,9 +336,11 @@ mod tests {
 
     #[test]
     fn grpc_by_content_type() {
-        for (value, expect) in
-            [("application/grpc", true), ("application/grpc+proto", true), ("application/grpc-web", false)]
-        {
+        for (value, expect) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web", false),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(value));
             assert_eq!(is_grpc(&headers), expect, "{value}");

@@ -38,7 +38,8 @@ pub fn plan(fault: &Fault, facts: &Facts<'_>, cluster: Option<&str>, random: (u6
     let delay = fault.delay.as_ref().and_then(|delay| {
         let hit = chance(delay.chance, facts, "x-envoy-fault-delay-request-percentage").hit(random.0);
         let time = delay.fixed.or_else(|| {
-            number(facts, "x-envoy-fault-delay-request").map(|millis| Duration::from_millis(u64::from(millis)))
+            number(facts, "x-envoy-fault-delay-request")
+                .map(|millis| Duration::from_millis(u64::from(millis)))
         });
         time.filter(|time| hit && !time.is_zero())
     });
@@ -83,8 +84,14 @@ mod tests {
     #[test]
     fn chances_are_independent() {
         let fault = Fault {
-            delay: Some(FaultDelay { fixed: Some(Duration::from_secs(7)), chance: Fraction::percent(10.0) }),
-            abort: Some(FaultAbort { with: AbortWith::Status(StatusCode::IM_A_TEAPOT), chance: Fraction::ALWAYS }),
+            delay: Some(FaultDelay {
+                fixed: Some(Duration::from_secs(7)),
+                chance: Fraction::percent(10.0),
+            }),
+            abort: Some(FaultAbort {
+                with: AbortWith::Status(StatusCode::IM_A_TEAPOT),
+                chance: Fraction::ALWAYS,
+            }),
             ..Fault::default()
         };
         with_facts("GET", "x", "/", &HeaderMap::new(), |facts| {
@@ -92,7 +99,10 @@ mod tests {
             assert_eq!(hit.delay, Some(Duration::from_secs(7)));
             assert_eq!(hit.abort, Some(Abort::Status(StatusCode::IM_A_TEAPOT)));
             assert_eq!(plan(&fault, facts, None, (999_999, 0)).delay, None);
-            let other = Fault { cluster: Some("b".into()), ..fault.clone() };
+            let other = Fault {
+                cluster: Some("b".into()),
+                ..fault.clone()
+            };
             assert!(plan(&other, facts, Some("a"), (0, 0)).is_nothing());
         });
     }
@@ -100,15 +110,24 @@ mod tests {
     #[test]
     fn headers_can_control_it() {
         let fault = Fault {
-            delay: Some(FaultDelay { fixed: None, chance: Fraction::ALWAYS }),
-            abort: Some(FaultAbort { with: AbortWith::Header, chance: Fraction::ALWAYS }),
+            delay: Some(FaultDelay {
+                fixed: None,
+                chance: Fraction::ALWAYS,
+            }),
+            abort: Some(FaultAbort {
+                with: AbortWith::Header,
+                chance: Fraction::ALWAYS,
+            }),
             ..Fault::default()
         };
         let mut headers = HeaderMap::new();
         headers.insert("x-envoy-fault-delay-request", HeaderValue::from_static("20"));
         headers.insert("x-envoy-fault-abort-grpc-request", HeaderValue::from_static("14"));
         with_facts("GET", "x", "/", &headers, |facts| {
-            let expect = FaultPlan { delay: Some(Duration::from_millis(20)), abort: Some(Abort::Grpc(14)) };
+            let expect = FaultPlan {
+                delay: Some(Duration::from_millis(20)),
+                abort: Some(Abort::Grpc(14)),
+            };
             assert_eq!(plan(&fault, facts, None, (1, 1)), expect);
         });
         with_facts("GET", "x", "/", &HeaderMap::new(), |facts| {

@@ -35,7 +35,9 @@ fn one(source: &HashSource, facts: &Facts<'_>, random: u64, set_cookie: &mut Opt
             Some(xx64(&value))
         }
         HashSource::SourceIp => Some(address(facts.client)),
-        HashSource::Query(name) => matching::query_value(facts.query, name).map(|value| xx64(value.as_bytes())),
+        HashSource::Query(name) => {
+            matching::query_value(facts.query, name).map(|value| xx64(value.as_bytes()))
+        }
         HashSource::Cookie { name, ttl, path } => {
             if let Some(value) = matching::cookie(facts, name) {
                 return Some(xx64(value.as_bytes()));
@@ -71,7 +73,10 @@ mod tests {
     use crate::decide::testing::with_facts;
 
     fn header(name: &'static str, terminal: bool) -> HashPolicy {
-        HashPolicy { source: HashSource::Header(HeaderName::from_static(name)), terminal }
+        HashPolicy {
+            source: HashSource::Header(HeaderName::from_static(name)),
+            terminal,
+        }
     }
 
     #[test]
@@ -83,7 +88,10 @@ mod tests {
             let value = |policies: &[HashPolicy]| hash(policies, facts, 0).value;
             assert_eq!(value(&[header("a", false)]), Some(xx64(b"1")));
             assert_eq!(value(&[header("a", true), header("b", false)]), Some(xx64(b"1")));
-            assert_eq!(value(&[header("none", true), header("b", false)]), Some(xx64(b"2")));
+            assert_eq!(
+                value(&[header("none", true), header("b", false)]),
+                Some(xx64(b"2"))
+            );
             let both = value(&[header("a", false), header("b", false)]);
             assert!(both.is_some() && both != Some(xx64(b"1")));
             assert_eq!(value(&[header("none", false)]), None);
@@ -92,9 +100,18 @@ mod tests {
 
     #[test]
     fn a_cookie_is_made_once_and_then_kept() {
-        let source = HashSource::Cookie { name: "user".into(), ttl: Some(Duration::from_secs(60)), path: "/".into() };
-        let policies = [HashPolicy { source, terminal: false }];
-        let first = with_facts("GET", "x", "/", &HeaderMap::new(), |facts| hash(&policies, facts, 42));
+        let source = HashSource::Cookie {
+            name: "user".into(),
+            ttl: Some(Duration::from_secs(60)),
+            path: "/".into(),
+        };
+        let policies = [HashPolicy {
+            source,
+            terminal: false,
+        }];
+        let first = with_facts("GET", "x", "/", &HeaderMap::new(), |facts| {
+            hash(&policies, facts, 42)
+        });
         let cookie = first.set_cookie.unwrap();
         assert_eq!(cookie, "user=\"000000000000002a\"; Max-Age=60; Path=/; HttpOnly");
         let mut headers = HeaderMap::new();

@@ -21,7 +21,12 @@ pub fn apply<'a>(
             Mutation::Remove(name) => {
                 headers.remove(name);
             }
-            Mutation::Set { field, value, action, keep_empty } => {
+            Mutation::Set {
+                field,
+                value,
+                action,
+                keep_empty,
+            } => {
                 let value = match value {
                     Value::Fixed(value) => Some(value.clone()),
                     Value::Format(pieces) => format(pieces),
@@ -85,7 +90,13 @@ mod tests {
             change("e", "", Append::AppendOrAdd),
         ];
         apply(mutations.iter(), &mut headers, |_| None, |_, _| {});
-        let all = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        let all = |name: &str| {
+            headers
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(all("a"), ["1", "2"]);
         assert_eq!(all("b"), ["1"]);
         assert_eq!(all("d"), ["2"]);
@@ -101,7 +112,15 @@ mod tests {
             keep_empty: false,
         }];
         let mut got = Vec::new();
-        apply(mutations.iter(), &mut HeaderMap::new(), |_| None, |field, value| got.push((field.clone(), value)));
-        assert_eq!(got, [(MutationField::Authority, HeaderValue::from_static("b.com"))]);
+        apply(
+            mutations.iter(),
+            &mut HeaderMap::new(),
+            |_| None,
+            |field, value| got.push((field.clone(), value)),
+        );
+        assert_eq!(
+            got,
+            [(MutationField::Authority, HeaderValue::from_static("b.com"))]
+        );
     }
 }

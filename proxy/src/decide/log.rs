@@ -31,7 +31,9 @@ pub fn keep(filter: &LogFilter, facts: &LogFacts<'_>) -> bool {
         LogFilter::Chance(fraction) => fraction.hit(facts.random),
         LogFilter::And(filters) => filters.iter().all(|filter| keep(filter, facts)),
         LogFilter::Or(filters) => filters.iter().any(|filter| keep(filter, facts)),
-        LogFilter::Header(rule) => facts.request.is_some_and(|request| matching::header(rule, request)),
+        LogFilter::Header(rule) => facts
+            .request
+            .is_some_and(|request| matching::header(rule, request)),
         LogFilter::ResponseFlag(flags) if flags.is_empty() => !facts.flags.is_empty(),
         LogFilter::ResponseFlag(flags) => facts.flags.intersects(*flags),
         LogFilter::GrpcStatus { statuses, exclude } => {
@@ -51,7 +53,12 @@ mod tests {
 
     #[test]
     fn filters_combine() {
-        let at_least = |value| LogFilter::Status(Compare { op: CompareOp::Ge, value });
+        let at_least = |value| {
+            LogFilter::Status(Compare {
+                op: CompareOp::Ge,
+                value,
+            })
+        };
         let facts = LogFacts {
             status: 503,
             duration_ms: 20,
@@ -66,12 +73,27 @@ mod tests {
         for (filter, expect) in [
             (at_least(500), true),
             (at_least(504), false),
-            (LogFilter::And(vec![at_least(500), LogFilter::NotHealthCheck]), true),
+            (
+                LogFilter::And(vec![at_least(500), LogFilter::NotHealthCheck]),
+                true,
+            ),
             (LogFilter::Or(vec![at_least(504), LogFilter::Traceable]), false),
             (LogFilter::ResponseFlag(Flags::none()), true),
             (LogFilter::ResponseFlag(Flags::of(Flag::NoRouteFound)), false),
-            (LogFilter::GrpcStatus { statuses: vec![0], exclude: true }, true),
-            (LogFilter::LogType { types: vec![LogType::DownstreamEnd], exclude: false }, true),
+            (
+                LogFilter::GrpcStatus {
+                    statuses: vec![0],
+                    exclude: true,
+                },
+                true,
+            ),
+            (
+                LogFilter::LogType {
+                    types: vec![LogType::DownstreamEnd],
+                    exclude: false,
+                },
+                true,
+            ),
         ] {
             assert_eq!(keep(&filter, &facts), expect, "{filter:?}");
         }

@@ -14,20 +14,37 @@ use crate::config::matcher::{
 pub fn string(rule: &StringMatch, value: &[u8]) -> bool {
     match rule {
         StringMatch::Any => true,
-        StringMatch::Exact { value: want, ignore_case } => equal(value, want, *ignore_case),
-        StringMatch::Prefix { value: want, ignore_case } => starts(value, want, *ignore_case),
-        StringMatch::Suffix { value: want, ignore_case } => {
-            value.len() >= want.len() && equal(&value[value.len() - want.len()..], want, *ignore_case)
-        }
-        StringMatch::Contains { value: want, ignore_case } => {
-            want.is_empty() || value.windows(want.len()).any(|window| equal(window, want, *ignore_case))
+        StringMatch::Exact {
+            value: want,
+            ignore_case,
+        } => equal(value, want, *ignore_case),
+        StringMatch::Prefix {
+            value: want,
+            ignore_case,
+        } => starts(value, want, *ignore_case),
+        StringMatch::Suffix {
+            value: want,
+            ignore_case,
+        } => value.len() >= want.len() && equal(&value[value.len() - want.len()..], want, *ignore_case),
+        StringMatch::Contains {
+            value: want,
+            ignore_case,
+        } => {
+            want.is_empty()
+                || value
+                    .windows(want.len())
+                    .any(|window| equal(window, want, *ignore_case))
         }
         StringMatch::Regex(regex) => regex.is_match(value),
     }
 }
 
 fn equal(value: &[u8], want: &[u8], ignore_case: bool) -> bool {
-    if ignore_case { value.eq_ignore_ascii_case(want) } else { value == want }
+    if ignore_case {
+        value.eq_ignore_ascii_case(want)
+    } else {
+        value == want
+    }
 }
 
 fn starts(value: &[u8], want: &[u8], ignore_case: bool) -> bool {
@@ -56,7 +73,9 @@ pub fn field<'a>(field: &Field, facts: &Facts<'a>) -> Option<Cow<'a, [u8]>> {
         Field::Header(name) => {
             let mut values = facts.headers.get_all(name).iter();
             let first = values.next()?.as_bytes();
-            let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+            let Some(second) = values.next() else {
+                return Some(Cow::Borrowed(first));
+            };
             let mut joined = first.to_vec();
             for value in std::iter::once(second).chain(values) {
                 joined.push(b',');
@@ -121,19 +140,27 @@ pub fn route(rule: &RouteMatch, facts: &Facts<'_>, random: u64) -> bool {
         && rule.headers.iter().all(|rule| header(rule, facts))
         && rule.query.iter().all(|rule| query(rule, facts))
         && (!rule.grpc_only || facts.is_grpc())
-        && rule.tls_presented.is_none_or(|want| facts.connection.peer.is_some() == want)
-        && rule.tls_validated.is_none_or(|want| facts.connection.peer.is_some() == want)
+        && rule
+            .tls_presented
+            .is_none_or(|want| facts.connection.peer.is_some() == want)
+        && rule
+            .tls_validated
+            .is_none_or(|want| facts.connection.peer.is_some() == want)
         && rule.fraction.is_none_or(|fraction| fraction.hit(random))
 }
 
 /// The value of a cookie of this name.
 pub fn cookie<'a>(facts: &Facts<'a>, name: &str) -> Option<&'a str> {
-    facts.headers.get_all(http::header::COOKIE).iter().find_map(|value| {
-        value.to_str().ok()?.split(';').find_map(|pair| {
-            let (key, value) = pair.trim().split_once('=')?;
-            (key == name).then(|| value.trim_matches('"'))
+    facts
+        .headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .find_map(|value| {
+            value.to_str().ok()?.split(';').find_map(|pair| {
+                let (key, value) = pair.trim().split_once('=')?;
+                (key == name).then(|| value.trim_matches('"'))
+            })
         })
-    })
 }
 
 #[cfg(test)]
@@ -148,16 +175,76 @@ mod tests {
     fn strings() {
         let value = |text: &str| text.as_bytes().into();
         let table: [(StringMatch, &str, bool); 10] = [
-            (StringMatch::Exact { value: value("abc"), ignore_case: false }, "abc", true),
-            (StringMatch::Exact { value: value("abc"), ignore_case: false }, "ABC", false),
-            (StringMatch::Exact { value: value("abc"), ignore_case: true }, "ABC", true),
-            (StringMatch::Prefix { value: value("ab"), ignore_case: false }, "abc", true),
-            (StringMatch::Prefix { value: value("abcd"), ignore_case: false }, "abc", false),
-            (StringMatch::Suffix { value: value("BC"), ignore_case: true }, "abc", true),
-            (StringMatch::Contains { value: value("b"), ignore_case: false }, "abc", true),
-            (StringMatch::Contains { value: value(""), ignore_case: false }, "", true),
+            (
+                StringMatch::Exact {
+                    value: value("abc"),
+                    ignore_case: false,
+                },
+                "abc",
+                true,
+            ),
+            (
+                StringMatch::Exact {
+                    value: value("abc"),
+                    ignore_case: false,
+                },
+                "ABC",
+                false,
+            ),
+            (
+                StringMatch::Exact {
+                    value: value("abc"),
+                    ignore_case: true,
+                },
+                "ABC",
+                true,
+            ),
+            (
+                StringMatch::Prefix {
+                    value: value("ab"),
+                    ignore_case: false,
+                },
+                "abc",
+                true,
+            ),
+            (
+                StringMatch::Prefix {
+                    value: value("abcd"),
+                    ignore_case: false,
+                },
+                "abc",
+                false,
+            ),
+            (
+                StringMatch::Suffix {
+                    value: value("BC"),
+                    ignore_case: true,
+                },
+                "abc",
+                true,
+            ),
+            (
+                StringMatch::Contains {
+                    value: value("b"),
+                    ignore_case: false,
+                },
+                "abc",
+                true,
+            ),
+            (
+                StringMatch::Contains {
+                    value: value(""),
+                    ignore_case: false,
+                },
+                "",
+                true,
+            ),
             (StringMatch::Regex(Regex::new("^(?:a.c)$").unwrap()), "abc", true),
-            (StringMatch::Regex(Regex::new("^(?:a.c)$").unwrap()), "abcd", false),
+            (
+                StringMatch::Regex(Regex::new("^(?:a.c)$").unwrap()),
+                "abcd",
+                false,
+            ),
         ];
         for (rule, value, expect) in table {
             assert_eq!(string(&rule, value.as_bytes()), expect, "{rule:?} {value}");
@@ -166,11 +253,19 @@ mod tests {
 
     fn rule(name: &'static str, rule: HeaderRule) -> HeaderMatch {
         let field = Field::Header(HeaderName::from_static(name));
-        HeaderMatch { field, rule, invert: false, absent_is_empty: false }
+        HeaderMatch {
+            field,
+            rule,
+            invert: false,
+            absent_is_empty: false,
+        }
     }
 
     fn exact(text: &str) -> HeaderRule {
-        HeaderRule::Value(StringMatch::Exact { value: text.as_bytes().into(), ignore_case: false })
+        HeaderRule::Value(StringMatch::Exact {
+            value: text.as_bytes().into(),
+            ignore_case: false,
+        })
     }
 
     #[test]
@@ -180,7 +275,10 @@ mod tests {
         map.append("two", HeaderValue::from_static("a"));
         map.append("two", HeaderValue::from_static("b"));
         let inverted = |rule| HeaderMatch { invert: true, ..rule };
-        let or_empty = |rule| HeaderMatch { absent_is_empty: true, ..rule };
+        let or_empty = |rule| HeaderMatch {
+            absent_is_empty: true,
+            ..rule
+        };
         let table = [
             (rule("one", exact("1")), true),
             (inverted(rule("one", exact("1"))), false),
@@ -200,7 +298,10 @@ mod tests {
             for (rule, expect) in &table {
                 assert_eq!(header(rule, facts), *expect, "{rule:?}");
             }
-            let method = HeaderMatch { field: Field::Method, ..rule("one", exact("GET")) };
+            let method = HeaderMatch {
+                field: Field::Method,
+                ..rule("one", exact("GET"))
+            };
             assert!(header(&method, facts));
         });
     }
@@ -211,12 +312,48 @@ mod tests {
         with_facts("GET", "a.com", "/a/b?x=1&y=&x=2&z", &map, |facts| {
             let text = |value: &str| value.into();
             for (rule, expect) in [
-                (PathMatch::Exact { value: text("/a/b"), ignore_case: false }, true),
-                (PathMatch::Exact { value: text("/A/b"), ignore_case: true }, true),
-                (PathMatch::Prefix { value: text("/a/"), ignore_case: false }, true),
-                (PathMatch::Segments { value: text("/a"), ignore_case: false }, true),
-                (PathMatch::Segments { value: text("/a/b"), ignore_case: false }, true),
-                (PathMatch::Segments { value: text("/a/"), ignore_case: false }, false),
+                (
+                    PathMatch::Exact {
+                        value: text("/a/b"),
+                        ignore_case: false,
+                    },
+                    true,
+                ),
+                (
+                    PathMatch::Exact {
+                        value: text("/A/b"),
+                        ignore_case: true,
+                    },
+                    true,
+                ),
+                (
+                    PathMatch::Prefix {
+                        value: text("/a/"),
+                        ignore_case: false,
+                    },
+                    true,
+                ),
+                (
+                    PathMatch::Segments {
+                        value: text("/a"),
+                        ignore_case: false,
+                    },
+                    true,
+                ),
+                (
+                    PathMatch::Segments {
+                        value: text("/a/b"),
+                        ignore_case: false,
+                    },
+                    true,
+                ),
+                (
+                    PathMatch::Segments {
+                        value: text("/a/"),
+                        ignore_case: false,
+                    },
+                    false,
+                ),
                 (PathMatch::Connect, false),
             ] {
                 assert_eq!(path(&rule, facts), expect, "{rule:?}");

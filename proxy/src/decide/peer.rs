@@ -38,7 +38,9 @@ pub fn names_match(validation: &Validation, names: &PeerNames) -> bool {
                 // rustls hands these two to nobody; a rule about them matches no peer.
                 SanKind::Ip | SanKind::Email => return false,
             };
-            candidates.iter().any(|name| matching::string(&rule.rule, name.as_bytes()))
+            candidates
+                .iter()
+                .any(|name| matching::string(&rule.rule, name.as_bytes()))
         })
 }
 
@@ -51,13 +53,32 @@ mod tests {
     fn names() {
         let rule = |kind, text: &str| Validation {
             trusted: None,
-            names: vec![SanMatch { kind, rule: StringMatch::Exact { value: text.as_bytes().into(), ignore_case: false } }],
+            names: vec![SanMatch {
+                kind,
+                rule: StringMatch::Exact {
+                    value: text.as_bytes().into(),
+                    ignore_case: false,
+                },
+            }],
         };
-        let names = PeerNames { uris: vec!["spiffe://a/b".into()], dns: vec!["a.com".into()], subject: "".into() };
+        let names = PeerNames {
+            uris: vec!["spiffe://a/b".into()],
+            dns: vec!["a.com".into()],
+            subject: "".into(),
+        };
         assert!(names_match(&rule(SanKind::Uri, "spiffe://a/b"), &names));
         assert!(!names_match(&rule(SanKind::Uri, "a.com"), &names));
         assert!(names_match(&rule(SanKind::Dns, "a.com"), &names));
-        assert!(!names_match(&rule(SanKind::Uri, "spiffe://a/b"), &PeerNames::default()));
-        assert!(names_match(&Validation { trusted: None, names: Vec::new() }, &PeerNames::default()));
+        assert!(!names_match(
+            &rule(SanKind::Uri, "spiffe://a/b"),
+            &PeerNames::default()
+        ));
+        assert!(names_match(
+            &Validation {
+                trusted: None,
+                names: Vec::new()
+            },
+            &PeerNames::default()
+        ));
     }
 }

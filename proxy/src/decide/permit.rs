@@ -18,12 +18,24 @@ pub struct Verdict<'a> {
 
 /// A request.
 pub fn request<'a>(rules: &'a Rbac, facts: &Facts<'_>) -> Verdict<'a> {
-    verdict(rules, &Asked { request: Some(facts), connection: facts.connection })
+    verdict(
+        rules,
+        &Asked {
+            request: Some(facts),
+            connection: facts.connection,
+        },
+    )
 }
 
 /// A connection without a request: whatever a policy asks of a request does not match.
 pub fn connection<'a>(rules: &'a Rbac, connection: &Connection<'_>) -> Verdict<'a> {
-    verdict(rules, &Asked { request: None, connection })
+    verdict(
+        rules,
+        &Asked {
+            request: None,
+            connection,
+        },
+    )
 }
 
 struct Asked<'a> {
@@ -32,7 +44,11 @@ struct Asked<'a> {
 }
 
 fn verdict<'a>(rules: &'a Rbac, asked: &Asked<'_>) -> Verdict<'a> {
-    let policy = rules.policies.iter().find(|policy| matches(policy, asked)).map(|policy| &policy.name);
+    let policy = rules
+        .policies
+        .iter()
+        .find(|policy| matches(policy, asked))
+        .map(|policy| &policy.name);
     let allowed = match rules.action {
         RbacAction::Allow => policy.is_some(),
         RbacAction::Deny => policy.is_none(),
@@ -54,7 +70,9 @@ fn permission(rule: &Permission, asked: &Asked<'_>) -> bool {
         Permission::AnyOf(rules) => rules.iter().any(|rule| permission(rule, asked)),
         Permission::Not(rule) => !permission(rule, asked),
         Permission::Header(rule) => asked.request.is_some_and(|facts| matching::header(rule, facts)),
-        Permission::Path(rule) => asked.request.is_some_and(|facts| matching::string(rule, facts.path.as_bytes())),
+        Permission::Path(rule) => asked
+            .request
+            .is_some_and(|facts| matching::string(rule, facts.path.as_bytes())),
         Permission::DestinationIp(network) => network.contains(&destination.ip().to_canonical()),
         Permission::DestinationPort(port) => destination.port() == *port,
         Permission::DestinationPorts(range) => range.contains(&u32::from(destination.port())),
@@ -73,17 +91,23 @@ fn principal(rule: &Principal, asked: &Asked<'_>) -> bool {
         Principal::Authenticated(rule) => authenticated(rule.as_ref(), asked),
         Principal::DirectRemoteIp(network) => network.contains(&asked.connection.source.ip().to_canonical()),
         Principal::RemoteIp(network) => {
-            let address = asked.request.map_or(asked.connection.source.ip(), |facts| facts.client);
+            let address = asked
+                .request
+                .map_or(asked.connection.source.ip(), |facts| facts.client);
             network.contains(&address.to_canonical())
         }
         Principal::Header(rule) => asked.request.is_some_and(|facts| matching::header(rule, facts)),
-        Principal::Path(rule) => asked.request.is_some_and(|facts| matching::string(rule, facts.path.as_bytes())),
+        Principal::Path(rule) => asked
+            .request
+            .is_some_and(|facts| matching::string(rule, facts.path.as_bytes())),
     }
 }
 
 /// Any URI name may match; only without one the DNS names, and only without those the subject.
 fn authenticated(rule: Option<&crate::config::matcher::StringMatch>, asked: &Asked<'_>) -> bool {
-    let Some(peer) = asked.connection.peer else { return false };
+    let Some(peer) = asked.connection.peer else {
+        return false;
+    };
     let Some(rule) = rule else { return true };
     let any = |names: &[Box<str>]| names.iter().any(|name| matching::string(rule, name.as_bytes()));
     if !peer.uris.is_empty() {
@@ -106,12 +130,22 @@ mod tests {
     };
 
     fn exact(text: &str) -> StringMatch {
-        StringMatch::Exact { value: text.as_bytes().into(), ignore_case: false }
+        StringMatch::Exact {
+            value: text.as_bytes().into(),
+            ignore_case: false,
+        }
     }
 
     fn rules(action: RbacAction, permission: Permission, principal: Principal) -> Rbac {
-        let policy = Policy { name: "p".into(), permissions: vec![permission], principals: vec![principal] };
-        Rbac { action, policies: vec![policy] }
+        let policy = Policy {
+            name: "p".into(),
+            permissions: vec![permission],
+            principals: vec![principal],
+        };
+        Rbac {
+            action,
+            policies: vec![policy],
+        }
     }
 
     #[test]
@@ -120,23 +154,41 @@ mod tests {
         let rules = |action| {
             rules(
                 action,
-                Permission::All(vec![Permission::Path(exact("/ratings/0")), Permission::DestinationPort(80)]),
+                Permission::All(vec![
+                    Permission::Path(exact("/ratings/0")),
+                    Permission::DestinationPort(80),
+                ]),
                 Principal::Authenticated(Some(exact(reviews))),
             )
         };
         let ask = |action, path: &str, name: Option<&str>| {
             with_facts("GET", "ratings:9080", path, &HeaderMap::new(), |facts| {
-                let peer = name.map(|name| PeerNames { uris: vec![name.into()], ..PeerNames::default() });
-                let connection = Connection { peer: peer.as_ref(), ..*facts.connection };
-                let facts = Facts { connection: &connection, ..*facts };
+                let peer = name.map(|name| PeerNames {
+                    uris: vec![name.into()],
+                    ..PeerNames::default()
+                });
+                let connection = Connection {
+                    peer: peer.as_ref(),
+                    ..*facts.connection
+                };
+                let facts = Facts {
+                    connection: &connection,
+                    ..*facts
+                };
                 let rules = rules(action);
                 let verdict = request(&rules, &facts);
                 (verdict.allowed, verdict.policy.is_some())
             })
         };
         assert_eq!(ask(RbacAction::Allow, "/ratings/0", Some(reviews)), (true, true));
-        assert_eq!(ask(RbacAction::Allow, "/ratings/1", Some(reviews)), (false, false));
-        assert_eq!(ask(RbacAction::Allow, "/ratings/0", Some("spiffe://other")), (false, false));
+        assert_eq!(
+            ask(RbacAction::Allow, "/ratings/1", Some(reviews)),
+            (false, false)
+        );
+        assert_eq!(
+            ask(RbacAction::Allow, "/ratings/0", Some("spiffe://other")),
+            (false, false)
+        );
         assert_eq!(ask(RbacAction::Allow, "/ratings/0", None), (false, false));
         assert_eq!(ask(RbacAction::Deny, "/ratings/0", Some(reviews)), (false, true));
         assert_eq!(ask(RbacAction::Deny, "/ratings/0", None), (true, false));
@@ -151,10 +203,15 @@ mod tests {
             let ip = rules(
                 RbacAction::Allow,
                 Permission::DestinationPorts(80..90),
-                Principal::Not(Box::new(Principal::DirectRemoteIp("10.1.0.0/16".parse().unwrap()))),
+                Principal::Not(Box::new(Principal::DirectRemoteIp(
+                    "10.1.0.0/16".parse().unwrap(),
+                ))),
             );
             assert!(connection(&ip, facts.connection).allowed);
-            let empty = Rbac { action: RbacAction::Allow, policies: Vec::new() };
+            let empty = Rbac {
+                action: RbacAction::Allow,
+                policies: Vec::new(),
+            };
             assert!(!connection(&empty, facts.connection).allowed);
         });
     }

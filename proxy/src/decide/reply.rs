@@ -17,36 +17,70 @@ pub enum Failure {
     /// No virtual host, or no route in it.
     NoRoute,
     /// The route's cluster does not exist; the route says which status that is.
-    NoCluster { cluster: String, status: StatusCode },
-    NoHealthyUpstream { cluster: String },
+    NoCluster {
+        cluster: String,
+        status: StatusCode,
+    },
+    NoHealthyUpstream {
+        cluster: String,
+    },
     /// The host names of the cluster do not resolve.
-    Unresolved { cluster: String },
-    ConnectFailure { address: String, why: String },
+    Unresolved {
+        cluster: String,
+    },
+    ConnectFailure {
+        address: String,
+        why: String,
+    },
     /// The TLS handshake with the upstream failed.
-    UpstreamTls { address: String, why: String },
-    ConnectTimeout { address: String },
+    UpstreamTls {
+        address: String,
+        why: String,
+    },
+    ConnectTimeout {
+        address: String,
+    },
     /// The upstream reset the stream before it answered.
-    UpstreamReset { why: String },
+    UpstreamReset {
+        why: String,
+    },
     /// The upstream closed the connection before it answered.
     UpstreamClosed,
-    UpstreamProtocol { why: String },
+    UpstreamProtocol {
+        why: String,
+    },
     /// The route's timeout.
     UpstreamTimeout,
     PerTryTimeout,
     MaxStreamDuration,
     /// A circuit breaker is open: which one.
-    Overflow { breaker: &'static str },
+    Overflow {
+        breaker: &'static str,
+    },
     /// The configuration manager's timeouts.
-    StreamIdle { response_started: bool },
+    StreamIdle {
+        response_started: bool,
+    },
     RequestTimeout,
     HeadersTimeout,
     /// Refused by authorization; the policy that matched, if one did.
-    Denied { policy: Option<String> },
-    FaultAbort { status: StatusCode },
-    FaultAbortGrpc { status: u32 },
-    RateLimited { status: StatusCode, resource_exhausted: bool },
+    Denied {
+        policy: Option<String>,
+    },
+    FaultAbort {
+        status: StatusCode,
+    },
+    FaultAbortGrpc {
+        status: u32,
+    },
+    RateLimited {
+        status: StatusCode,
+        resource_exhausted: bool,
+    },
     BadPath,
-    BadRequest { why: &'static str },
+    BadRequest {
+        why: &'static str,
+    },
     HeadersTooLarge,
     PayloadTooLarge,
     UpgradeRefused,
@@ -55,8 +89,12 @@ pub enum Failure {
     DownstreamReset,
     Overload,
     /// Configuration that should be there is not (routes not received yet, a certificate missing).
-    NotReady { what: String },
-    Internal { why: String },
+    NotReady {
+        what: String,
+    },
+    Internal {
+        why: String,
+    },
 }
 
 /// The answer.
@@ -81,11 +119,20 @@ pub fn reply(failure: &Failure, object: Option<&Object>) -> Reply {
     }
     let grpc = match failure {
         Failure::FaultAbortGrpc { status } => *status,
-        Failure::RateLimited { resource_exhausted: true, .. } => 8,
+        Failure::RateLimited {
+            resource_exhausted: true,
+            ..
+        } => 8,
         Failure::UpstreamTimeout | Failure::PerTryTimeout | Failure::MaxStreamDuration => 4,
         _ => grpc_status(status),
     };
-    Reply { status, grpc, flags: flag.map_or(Flags::none(), Flags::of), details, body }
+    Reply {
+        status,
+        grpc,
+        flags: flag.map_or(Flags::none(), Flags::of),
+        details,
+        body,
+    }
 }
 
 /// The gRPC status that stands for an HTTP status
@@ -110,9 +157,12 @@ fn row(failure: &Failure) -> Row {
         (status, flag, Cow::Borrowed(details), Cow::Borrowed(text))
     };
     match failure {
-        Failure::NoRoute => {
-            fixed(StatusCode::NOT_FOUND, Some(Flag::NoRouteFound), "route_not_found", "no route for this request")
-        }
+        Failure::NoRoute => fixed(
+            StatusCode::NOT_FOUND,
+            Some(Flag::NoRouteFound),
+            "route_not_found",
+            "no route for this request",
+        ),
         Failure::NoCluster { .. }
         | Failure::NoHealthyUpstream { .. }
         | Failure::Unresolved { .. }
@@ -147,29 +197,43 @@ fn row(failure: &Failure) -> Row {
         Failure::Denied { policy } => {
             let policy = policy.as_deref().unwrap_or("none");
             let details = format!("rbac_access_denied_matched_policy[{policy}]").into();
-            (StatusCode::FORBIDDEN, None, details, Cow::Borrowed("RBAC: access denied"))
+            (
+                StatusCode::FORBIDDEN,
+                None,
+                details,
+                Cow::Borrowed("RBAC: access denied"),
+            )
         }
-        Failure::FaultAbort { status } => {
-            (*status, Some(Flag::FaultInjected), "fault_filter_abort".into(), "fault filter abort".into())
-        }
+        Failure::FaultAbort { status } => (
+            *status,
+            Some(Flag::FaultInjected),
+            "fault_filter_abort".into(),
+            "fault filter abort".into(),
+        ),
         Failure::FaultAbortGrpc { status } => (
             http_status(*status),
             Some(Flag::FaultInjected),
             "fault_filter_abort".into(),
             "fault filter abort".into(),
         ),
-        Failure::RateLimited { status, .. } => {
-            (*status, Some(Flag::RateLimited), "local_rate_limited".into(), "local_rate_limited".into())
-        }
+        Failure::RateLimited { status, .. } => (
+            *status,
+            Some(Flag::RateLimited),
+            "local_rate_limited".into(),
+            "local_rate_limited".into(),
+        ),
         Failure::BadPath => fixed(
             StatusCode::BAD_REQUEST,
             Some(Flag::DownstreamProtocolError),
             "path_normalization_failed",
             "the path has escaped slashes, which this listener refuses",
         ),
-        Failure::BadRequest { why } => {
-            (StatusCode::BAD_REQUEST, Some(Flag::DownstreamProtocolError), Cow::Borrowed(why), Cow::Borrowed(why))
-        }
+        Failure::BadRequest { why } => (
+            StatusCode::BAD_REQUEST,
+            Some(Flag::DownstreamProtocolError),
+            Cow::Borrowed(why),
+            Cow::Borrowed(why),
+        ),
         Failure::HeadersTooLarge => fixed(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Some(Flag::DownstreamProtocolError),
@@ -182,9 +246,12 @@ fn row(failure: &Failure) -> Row {
             "request_payload_too_large",
             "the request's body is too large to be kept",
         ),
-        Failure::UpgradeRefused => {
-            fixed(StatusCode::FORBIDDEN, None, "upgrade_failed", "this listener allows no such upgrade")
-        }
+        Failure::UpgradeRefused => fixed(
+            StatusCode::FORBIDDEN,
+            None,
+            "upgrade_failed",
+            "this listener allows no such upgrade",
+        ),
         Failure::DownstreamClosed => fixed(
             StatusCode::BAD_REQUEST,
             Some(Flag::DownstreamConnectionTermination),
@@ -197,15 +264,24 @@ fn row(failure: &Failure) -> Row {
             "http2.remote_reset",
             "the caller reset the stream",
         ),
-        Failure::Overload => {
-            fixed(UNAVAILABLE, Some(Flag::OverloadManager), "overload", "this proxy has too much to do")
-        }
-        Failure::NotReady { what } => {
-            (UNAVAILABLE, Some(Flag::NoRouteFound), "not_ready".into(), format!("{what} is not there yet").into())
-        }
-        Failure::Internal { why } => {
-            (StatusCode::INTERNAL_SERVER_ERROR, None, "internal_error".into(), why.clone().into())
-        }
+        Failure::Overload => fixed(
+            UNAVAILABLE,
+            Some(Flag::OverloadManager),
+            "overload",
+            "this proxy has too much to do",
+        ),
+        Failure::NotReady { what } => (
+            UNAVAILABLE,
+            Some(Flag::NoRouteFound),
+            "not_ready".into(),
+            format!("{what} is not there yet").into(),
+        ),
+        Failure::Internal { why } => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            None,
+            "internal_error".into(),
+            why.clone().into(),
+        ),
     }
 }
 
@@ -217,31 +293,66 @@ fn upstream(failure: &Failure) -> Row {
     match failure {
         Failure::NoCluster { cluster, status } => {
             let text = format!("cluster {cluster} does not exist");
-            (*status, Some(Flag::NoCluster), "cluster_not_found".into(), text.into())
+            (
+                *status,
+                Some(Flag::NoCluster),
+                "cluster_not_found".into(),
+                text.into(),
+            )
         }
         Failure::NoHealthyUpstream { cluster } => {
             let text = format!("no healthy upstream in {cluster}");
-            (unavailable, Some(Flag::NoHealthyUpstream), "no_healthy_upstream".into(), text.into())
+            (
+                unavailable,
+                Some(Flag::NoHealthyUpstream),
+                "no_healthy_upstream".into(),
+                text.into(),
+            )
         }
         Failure::Unresolved { cluster } => {
             let text = format!("no healthy upstream: the host names of {cluster} do not resolve");
-            (unavailable, Some(Flag::DnsFailure), "dns_resolution_failure".into(), text.into())
+            (
+                unavailable,
+                Some(Flag::DnsFailure),
+                "dns_resolution_failure".into(),
+                text.into(),
+            )
         }
         Failure::ConnectFailure { address, why } => {
             let text = format!("{disconnect}connection failure to {address}: {why}");
-            (unavailable, Some(Flag::UpstreamConnectionFailure), before("remote_connection_failure"), text.into())
+            (
+                unavailable,
+                Some(Flag::UpstreamConnectionFailure),
+                before("remote_connection_failure"),
+                text.into(),
+            )
         }
         Failure::UpstreamTls { address, why } => {
             let text = format!("{disconnect}TLS handshake with {address} failed: {why}");
-            (unavailable, Some(Flag::UpstreamConnectionFailure), before("remote_connection_failure|TLS_error"), text.into())
+            (
+                unavailable,
+                Some(Flag::UpstreamConnectionFailure),
+                before("remote_connection_failure|TLS_error"),
+                text.into(),
+            )
         }
         Failure::ConnectTimeout { address } => {
             let text = format!("{disconnect}connection timeout to {address}");
-            (unavailable, Some(Flag::UpstreamConnectionFailure), before("connection_timeout"), text.into())
+            (
+                unavailable,
+                Some(Flag::UpstreamConnectionFailure),
+                before("connection_timeout"),
+                text.into(),
+            )
         }
         Failure::UpstreamReset { why } => {
             let text = format!("{disconnect}remote reset: {why}");
-            (unavailable, Some(Flag::UpstreamRemoteReset), before("remote_reset"), text.into())
+            (
+                unavailable,
+                Some(Flag::UpstreamRemoteReset),
+                before("remote_reset"),
+                text.into(),
+            )
         }
         Failure::UpstreamClosed => (
             unavailable,
@@ -307,7 +418,12 @@ mod tests {
     fn check(failure: Failure, status: u16, grpc: u32, flags: &str, details: &str) {
         let reply = reply(&failure, None);
         assert_eq!(
-            (reply.status.as_u16(), reply.grpc, reply.flags.to_string().as_str(), &*reply.details),
+            (
+                reply.status.as_u16(),
+                reply.grpc,
+                reply.flags.to_string().as_str(),
+                &*reply.details
+            ),
             (status, grpc, flags, details),
             "{failure:?}"
         );
@@ -317,23 +433,63 @@ mod tests {
     fn failures_look_as_envoys_do() {
         check(Failure::NoRoute, 404, 12, "NR", "route_not_found");
         let cluster = || "c".to_owned();
-        let missing = Failure::NoCluster { cluster: cluster(), status: StatusCode::SERVICE_UNAVAILABLE };
+        let missing = Failure::NoCluster {
+            cluster: cluster(),
+            status: StatusCode::SERVICE_UNAVAILABLE,
+        };
         check(missing, 503, 14, "NC", "cluster_not_found");
-        check(Failure::NoHealthyUpstream { cluster: cluster() }, 503, 14, "UH", "no_healthy_upstream");
+        check(
+            Failure::NoHealthyUpstream { cluster: cluster() },
+            503,
+            14,
+            "UH",
+            "no_healthy_upstream",
+        );
         let overflow = "upstream_reset_before_response_started{overflow}";
-        check(Failure::Overflow { breaker: "max_requests" }, 503, 14, "UO", overflow);
+        check(
+            Failure::Overflow {
+                breaker: "max_requests",
+            },
+            503,
+            14,
+            "UO",
+            overflow,
+        );
         check(Failure::UpstreamTimeout, 504, 4, "UT", "response_timeout");
-        let denied = Failure::Denied { policy: Some("ns[a]-policy[b]-rule[0]".into()) };
-        check(denied, 403, 7, "-", "rbac_access_denied_matched_policy[ns[a]-policy[b]-rule[0]]");
-        check(Failure::FaultAbortGrpc { status: 14 }, 503, 14, "FI", "fault_filter_abort");
-        let limited = Failure::RateLimited { status: StatusCode::TOO_MANY_REQUESTS, resource_exhausted: true };
+        let denied = Failure::Denied {
+            policy: Some("ns[a]-policy[b]-rule[0]".into()),
+        };
+        check(
+            denied,
+            403,
+            7,
+            "-",
+            "rbac_access_denied_matched_policy[ns[a]-policy[b]-rule[0]]",
+        );
+        check(
+            Failure::FaultAbortGrpc { status: 14 },
+            503,
+            14,
+            "FI",
+            "fault_filter_abort",
+        );
+        let limited = Failure::RateLimited {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            resource_exhausted: true,
+        };
         check(limited, 429, 8, "RL", "local_rate_limited");
     }
 
     #[test]
     fn the_text_names_the_object() {
-        let object = Object { text: "virtualservice default/reviews".into(), version: "12".into() };
+        let object = Object {
+            text: "virtualservice default/reviews".into(),
+            version: "12".into(),
+        };
         let reply = reply(&Failure::UpstreamTimeout, Some(&object));
-        assert_eq!(reply.body, "upstream request timeout (virtualservice default/reviews, version 12)");
+        assert_eq!(
+            reply.body,
+            "upstream request timeout (virtualservice default/reviews, version 12)"
+        );
     }
 }

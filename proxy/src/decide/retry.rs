@@ -15,7 +15,11 @@ use crate::config::{
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
     /// An answer has begun. `grpc` is the status in its headers (a trailers-only answer).
-    Response { status: StatusCode, grpc: Option<u32>, headers: &'a HeaderMap },
+    Response {
+        status: StatusCode,
+        grpc: Option<u32>,
+        headers: &'a HeaderMap,
+    },
     /// No connection could be made.
     ConnectFailure,
     /// The upstream refused the stream before it looked at it (HTTP/2 REFUSED_STREAM, or GOAWAY below it).
@@ -30,7 +34,11 @@ pub enum Outcome<'a> {
 
 /// May requests like this be retried at all?
 pub fn allowed_request(policy: &Retry, facts: &Facts<'_>) -> bool {
-    policy.request_headers.is_empty() || policy.request_headers.iter().any(|rule| matching::header(rule, facts))
+    policy.request_headers.is_empty()
+        || policy
+            .request_headers
+            .iter()
+            .any(|rule| matching::header(rule, facts))
 }
 
 /// Does the policy want another attempt after this outcome?
@@ -47,7 +55,11 @@ pub fn wanted(policy: &Retry, outcome: &Outcome<'_>) -> bool {
             any_error || (on.has(RetryOn::RESET_BEFORE_REQUEST) && !request_sent)
         }
         Outcome::PerTryTimeout => any_error,
-        Outcome::Response { status, grpc, headers } => response(policy, *status, *grpc, headers),
+        Outcome::Response {
+            status,
+            grpc,
+            headers,
+        } => response(policy, *status, *grpc, headers),
     }
 }
 
@@ -64,7 +76,9 @@ fn response(policy: &Retry, status: StatusCode, grpc: Option<u32>, headers: &Hea
         || (on.has(RetryOn::RETRIABLE_4XX) && code == 409)
         || (on.has(RetryOn::STATUSES) && policy.statuses.contains(&code))
         || (on.has(RetryOn::HEADERS) && policy.headers.iter().any(|rule| response_header(rule, headers)))
-        || grpc.and_then(grpc_condition).is_some_and(|condition| on.has(condition))
+        || grpc
+            .and_then(grpc_condition)
+            .is_some_and(|condition| on.has(condition))
 }
 
 fn grpc_condition(status: u32) -> Option<RetryOn> {
@@ -80,7 +94,9 @@ fn grpc_condition(status: u32) -> Option<RetryOn> {
 
 /// A matcher on response headers; parts of the request line do not exist there.
 fn response_header(rule: &HeaderMatch, headers: &HeaderMap) -> bool {
-    let crate::config::matcher::Field::Header(name) = &rule.field else { return false };
+    let crate::config::matcher::Field::Header(name) = &rule.field else {
+        return false;
+    };
     let value = headers.get(name);
     match (&rule.rule, value) {
         (HeaderRule::Present(want), value) => (value.is_some() == *want) != rule.invert,
@@ -98,7 +114,10 @@ fn response_header(rule: &HeaderMatch, headers: &HeaderMap) -> bool {
 pub fn backoff(policy: &Retry, attempt: u32, random: u64) -> Duration {
     let base = policy.backoff_base.as_micros().max(1) as u64;
     let max = policy.backoff_max.as_micros().max(1) as u64;
-    let factor = 1u64.checked_shl(attempt.min(32)).map_or(u64::MAX, |power| power - 1).max(1);
+    let factor = 1u64
+        .checked_shl(attempt.min(32))
+        .map_or(u64::MAX, |power| power - 1)
+        .max(1);
     let bound = base.saturating_mul(factor).min(max);
     Duration::from_micros(random % bound)
 }

@@ -32,7 +32,9 @@ fn with_query(mut path: String, query: Option<&str>) -> String {
 /// What the rule matched is replaced; an exact rule or a regular expression matched all of it.
 fn replace_prefix(matched: &PathMatch, path: &str, new: &str) -> String {
     let rest = match matched {
-        PathMatch::Prefix { value, .. } | PathMatch::Segments { value, .. } => path.get(value.len()..).unwrap_or(""),
+        PathMatch::Prefix { value, .. } | PathMatch::Segments { value, .. } => {
+            path.get(value.len()..).unwrap_or("")
+        }
         PathMatch::Any => path.get(1..).unwrap_or(""),
         PathMatch::Exact { .. } | PathMatch::Regex(_) | PathMatch::Connect => "",
     };
@@ -40,18 +42,20 @@ fn replace_prefix(matched: &PathMatch, path: &str, new: &str) -> String {
 }
 
 fn substitute(substitution: &Substitution, text: &str) -> String {
-    let replaced = substitution.pattern.replace_all(text.as_bytes(), |captures: &Captures<'_>| {
-        let mut out = Vec::new();
-        for piece in &substitution.pieces {
-            match piece {
-                SubstitutionPiece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                SubstitutionPiece::Group(n) => {
-                    out.extend_from_slice(captures.get(*n).map_or(&b""[..], |group| group.as_bytes()));
+    let replaced = substitution
+        .pattern
+        .replace_all(text.as_bytes(), |captures: &Captures<'_>| {
+            let mut out = Vec::new();
+            for piece in &substitution.pieces {
+                match piece {
+                    SubstitutionPiece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                    SubstitutionPiece::Group(n) => {
+                        out.extend_from_slice(captures.get(*n).map_or(&b""[..], |group| group.as_bytes()));
+                    }
                 }
             }
-        }
-        out
-    });
+            out
+        });
     // The pattern is Unicode and so are the pieces: what comes out is a string again.
     String::from_utf8_lossy(&replaced).into_owned()
 }
@@ -74,9 +78,12 @@ pub fn host(forward: &Forward, choice: Option<&Choice>, facts: &Facts<'_>) -> Ho
         HostRewrite::None => Host::Keep,
         HostRewrite::Literal(value) => Host::Set(value.clone()),
         HostRewrite::Endpoint => Host::Endpoint,
-        HostRewrite::Header(name) => {
-            facts.headers.get(name).filter(|value| !value.is_empty()).cloned().map_or(Host::Keep, Host::Set)
-        }
+        HostRewrite::Header(name) => facts
+            .headers
+            .get(name)
+            .filter(|value| !value.is_empty())
+            .cloned()
+            .map_or(Host::Keep, Host::Set),
         HostRewrite::PathRegex(substitution) => {
             HeaderValue::try_from(substitute(substitution, facts.path)).map_or(Host::Keep, Host::Set)
         }
@@ -132,7 +139,9 @@ mod tests {
         ));
         let headers = HeaderMap::new();
         let got = with_facts("GET", "a.com:80", target, &headers, |facts| {
-            let Routed::Found(decision) = route(&config, facts, 0) else { return "no route".to_owned() };
+            let Routed::Found(decision) = route(&config, facts, 0) else {
+                return "no route".to_owned();
+            };
             let route = decision.route(&config);
             match &route.action {
                 Action::Forward(forward) => {
@@ -162,11 +171,35 @@ mod tests {
 
     #[test]
     fn redirects() {
-        check("{match: {prefix: /}, redirect: {https_redirect: true}}", "/a?b", "https://a.com/a?b");
-        check("{match: {prefix: /}, redirect: {host_redirect: b.org}}", "/a?b", "http://b.org/a?b");
-        check("{match: {prefix: /}, redirect: {port_redirect: 8443, https_redirect: true}}", "/", "https://a.com:8443/");
-        check("{match: {prefix: /}, redirect: {path_redirect: /z, strip_query: true}}", "/a?b", "http://a.com:80/z");
-        check("{match: {prefix: /}, redirect: {path_redirect: '/z?n=1'}}", "/a?b", "http://a.com:80/z?n=1");
-        check("{match: {prefix: /a/}, redirect: {prefix_rewrite: /b/}}", "/a/x?q", "http://a.com:80/b/x?q");
+        check(
+            "{match: {prefix: /}, redirect: {https_redirect: true}}",
+            "/a?b",
+            "https://a.com/a?b",
+        );
+        check(
+            "{match: {prefix: /}, redirect: {host_redirect: b.org}}",
+            "/a?b",
+            "http://b.org/a?b",
+        );
+        check(
+            "{match: {prefix: /}, redirect: {port_redirect: 8443, https_redirect: true}}",
+            "/",
+            "https://a.com:8443/",
+        );
+        check(
+            "{match: {prefix: /}, redirect: {path_redirect: /z, strip_query: true}}",
+            "/a?b",
+            "http://a.com:80/z",
+        );
+        check(
+            "{match: {prefix: /}, redirect: {path_redirect: '/z?n=1'}}",
+            "/a?b",
+            "http://a.com:80/z?n=1",
+        );
+        check(
+            "{match: {prefix: /a/}, redirect: {prefix_rewrite: /b/}}",
+            "/a/x?q",
+            "http://a.com:80/b/x?q",
+        );
     }
 }

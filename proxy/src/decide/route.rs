@@ -67,7 +67,10 @@ impl Decision {
     pub fn cluster<'a>(&self, config: &'a RouteConfig, headers: &'a http::HeaderMap) -> Option<&'a str> {
         match &self.forward(config)?.clusters {
             Clusters::Single(name) => Some(name),
-            Clusters::Weighted(weighted) => weighted.choices.get(self.choice as usize).map(|choice| &*choice.cluster),
+            Clusters::Weighted(weighted) => weighted
+                .choices
+                .get(self.choice as usize)
+                .map(|choice| &*choice.cluster),
             Clusters::Header(name) => headers.get(name)?.to_str().ok().filter(|name| !name.is_empty()),
         }
     }
@@ -82,33 +85,46 @@ impl Decision {
 
     /// Header changes of the request, in the order they apply.
     pub fn request_mutations<'a>(&self, config: &'a RouteConfig) -> impl Iterator<Item = &'a Mutation> {
-        let own = self.choice(config).map_or(&[][..], |choice| &choice.mutations.request);
+        let own = self
+            .choice(config)
+            .map_or(&[][..], |choice| &choice.mutations.request);
         own.iter().chain(&self.route(config).mutations.request)
     }
 
     /// Header changes of the response, in the order they apply.
     pub fn response_mutations<'a>(&self, config: &'a RouteConfig) -> impl Iterator<Item = &'a Mutation> {
-        let own = self.choice(config).map_or(&[][..], |choice| &choice.mutations.response);
+        let own = self
+            .choice(config)
+            .map_or(&[][..], |choice| &choice.mutations.response);
         own.iter().chain(&self.route(config).mutations.response)
     }
 }
 
 /// The route for this request. One random number decides fractions and weights.
 pub fn route(config: &RouteConfig, facts: &Facts<'_>, random: u64) -> Routed {
-    let Some(vhost) = virtual_host(config, facts.authority) else { return Routed::NotFound };
+    let Some(vhost) = virtual_host(config, facts.authority) else {
+        return Routed::NotFound;
+    };
     let host = &config.vhosts[vhost as usize];
     if tls_missing(host.require_tls, facts) {
         return Routed::TlsRequired;
     }
     // A fraction and the weights behind it must not depend on each other.
     let fraction = random.rotate_left(32);
-    let found = host.routes.iter().position(|route| matching::route(&route.matches, facts, fraction));
+    let found = host
+        .routes
+        .iter()
+        .position(|route| matching::route(&route.matches, facts, fraction));
     let Some(at) = found else { return Routed::NotFound };
     let choice = match &host.routes[at].action {
         Action::Forward(forward) => choose(&forward.clusters, facts, random),
         _ => 0,
     };
-    Routed::Found(Decision { vhost, route: at as u32, choice })
+    Routed::Found(Decision {
+        vhost,
+        route: at as u32,
+        choice,
+    })
 }
 
 fn tls_missing(require: RequireTls, facts: &Facts<'_>) -> bool {
@@ -134,7 +150,11 @@ pub fn virtual_host(config: &RouteConfig, authority: &str) -> Option<u32> {
     if domains.exact.is_empty() && domains.suffix.is_empty() && domains.prefix.is_empty() {
         return domains.any;
     }
-    let host = if config.ignore_port { split_port(authority).0 } else { authority };
+    let host = if config.ignore_port {
+        split_port(authority).0
+    } else {
+        authority
+    };
     let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
@@ -166,7 +186,9 @@ fn domain(domains: &Domains, host: &str) -> Option<u32> {
 }
 
 fn choose(clusters: &Clusters, facts: &Facts<'_>, random: u64) -> u32 {
-    let Clusters::Weighted(weighted) = clusters else { return 0 };
+    let Clusters::Weighted(weighted) = clusters else {
+        return 0;
+    };
     let given = weighted
         .random_header
         .as_ref()
@@ -190,10 +212,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::{
-        config::read::testing::route_config,
-        decide::testing::with_facts,
-    };
+    use crate::{config::read::testing::route_config, decide::testing::with_facts};
 
     fn vhost_of(config: &RouteConfig, authority: &str) -> Option<Arc<str>> {
         virtual_host(config, authority).map(|at| config.vhosts[at as usize].name.clone())
@@ -224,7 +243,11 @@ mod tests {
             ("org", "any"),
             ("", "any"),
         ] {
-            assert_eq!(vhost_of(&config, authority).as_deref(), Some(expect), "{authority}");
+            assert_eq!(
+                vhost_of(&config, authority).as_deref(),
+                Some(expect),
+                "{authority}"
+            );
         }
     }
 
@@ -254,8 +277,12 @@ mod tests {
         let mut seen = std::collections::BTreeMap::<String, u32>::new();
         for random in 0..1000 {
             let routed = with_facts("GET", "x", "/", &headers, |facts| route(&config, facts, random));
-            let Routed::Found(decision) = routed else { panic!("no route") };
-            *seen.entry(decision.cluster(&config, &headers).unwrap().to_owned()).or_default() += 1;
+            let Routed::Found(decision) = routed else {
+                panic!("no route")
+            };
+            *seen
+                .entry(decision.cluster(&config, &headers).unwrap().to_owned())
+                .or_default() += 1;
         }
         assert_eq!(seen, [("a".to_owned(), 800), ("c".to_owned(), 200)].into());
     }
@@ -276,9 +303,11 @@ mod tests {
         );
         let mut headers = HeaderMap::new();
         let name = |headers: &HeaderMap, authority: &str, path: &str| {
-            with_facts("GET", authority, path, headers, |facts| match route(&config, facts, 0) {
-                Routed::Found(decision) => decision.route(&config).name.to_string(),
-                other => format!("{other:?}"),
+            with_facts("GET", authority, path, headers, |facts| {
+                match route(&config, facts, 0) {
+                    Routed::Found(decision) => decision.route(&config).name.to_string(),
+                    other => format!("{other:?}"),
+                }
             })
         };
         assert_eq!(name(&headers, "a.com", "/api/x"), "rest");

@@ -20,7 +20,9 @@ pub fn with_facts<T>(
         peer: None,
     };
     let method: Method = method.parse().unwrap();
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target, None), |(path, query)| (path, Some(query)));
     run(&Facts {
         method: &method,
         scheme: "http",

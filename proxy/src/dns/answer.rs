@@ -39,18 +39,28 @@ pub enum Transport {
 pub fn answer(query: &[u8], table: &Table, transport: Transport, turn: usize) -> Step {
     // Anything that cannot be read in full (a newer extension, perhaps) is for the resolvers to judge, if it is a query.
     let Ok(message) = Message::from_vec(query) else {
-        return if query.len() >= 12 && query[2] & 0x80 == 0 { Step::Forward } else { Step::Ignore };
+        return if query.len() >= 12 && query[2] & 0x80 == 0 {
+            Step::Forward
+        } else {
+            Step::Ignore
+        };
     };
     if message.metadata.message_type != MessageType::Query {
         return Step::Ignore;
     }
-    let [question] = message.queries.as_slice() else { return Step::Forward };
+    let [question] = message.queries.as_slice() else {
+        return Step::Forward;
+    };
     if message.metadata.op_code != OpCode::Query || question.query_class() != DNSClass::IN {
         return Step::Forward;
     }
     let name = question.name().to_lowercase().to_ascii();
-    let Some(found) = table.find(name.trim_end_matches('.')) else { return Step::Forward };
-    let Some(records) = records(question, &found, turn) else { return Step::Forward };
+    let Some(found) = table.find(name.trim_end_matches('.')) else {
+        return Step::Forward;
+    };
+    let Some(records) = records(question, &found, turn) else {
+        return Step::Forward;
+    };
     match encode(&message, question, records, transport) {
         Some(bytes) => Step::Answer(bytes),
         None => Step::Forward,
@@ -62,8 +72,18 @@ fn records(question: &Query, found: &Found<'_>, turn: usize) -> Option<Vec<Recor
     let mut owner = question.name().clone();
     let mut records = Vec::new();
     let data: Vec<RData> = match question.query_type() {
-        RecordType::A => found.addresses.v4.iter().map(|address| RData::A((*address).into())).collect(),
-        RecordType::AAAA => found.addresses.v6.iter().map(|address| RData::AAAA((*address).into())).collect(),
+        RecordType::A => found
+            .addresses
+            .v4
+            .iter()
+            .map(|address| RData::A((*address).into()))
+            .collect(),
+        RecordType::AAAA => found
+            .addresses
+            .v6
+            .iter()
+            .map(|address| RData::AAAA((*address).into()))
+            .collect(),
         _ => return None,
     };
     if let Some(host) = found.alias_of
@@ -118,11 +138,19 @@ pub fn failure(query: &[u8]) -> Option<Vec<u8>> {
     match Message::from_vec(query) {
         Ok(message) => match message.queries.first() {
             Some(question) => reply(&message, question, ResponseCode::ServFail).to_vec().ok(),
-            None => Message::error_msg(message.metadata.id, message.metadata.op_code, ResponseCode::FormErr).to_vec().ok(),
+            None => Message::error_msg(
+                message.metadata.id,
+                message.metadata.op_code,
+                ResponseCode::FormErr,
+            )
+            .to_vec()
+            .ok(),
         },
         Err(_) => {
             let id = u16::from_be_bytes([*query.first()?, *query.get(1)?]);
-            Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok()
+            Message::error_msg(id, OpCode::Query, ResponseCode::FormErr)
+                .to_vec()
+                .ok()
         }
     }
 }
@@ -143,10 +171,21 @@ mod tests {
         match answer(&ask(name, kind), &example(), Transport::Udp, 0) {
             Step::Answer(bytes) => {
                 let message = Message::from_vec(&bytes).unwrap();
-                assert_eq!((message.metadata.id, message.metadata.response_code), (7, ResponseCode::NoError));
+                assert_eq!(
+                    (message.metadata.id, message.metadata.response_code),
+                    (7, ResponseCode::NoError)
+                );
                 assert!(message.metadata.recursion_desired && message.metadata.recursion_available);
-                let answers: Vec<String> = message.answers.iter().map(|record| record.data.to_string()).collect();
-                assert_eq!(Some(answers.iter().map(String::as_str).collect::<Vec<_>>().as_slice()), expect, "{name}");
+                let answers: Vec<String> = message
+                    .answers
+                    .iter()
+                    .map(|record| record.data.to_string())
+                    .collect();
+                assert_eq!(
+                    Some(answers.iter().map(String::as_str).collect::<Vec<_>>().as_slice()),
+                    expect,
+                    "{name}"
+                );
             }
             step => assert_eq!((step, expect), (Step::Forward, None), "{name}"),
         }
@@ -154,10 +193,22 @@ mod tests {
 
     #[test]
     fn answers_what_it_knows() {
-        check("Reviews.Default.svc.cluster.local.", RecordType::A, Some(&["10.96.0.5"]));
+        check(
+            "Reviews.Default.svc.cluster.local.",
+            RecordType::A,
+            Some(&["10.96.0.5"]),
+        );
         check("reviews.default.svc.cluster.local.", RecordType::AAAA, Some(&[]));
-        check("dual.default.svc.cluster.local.", RecordType::AAAA, Some(&["fd00::6"]));
-        check("httpbin.org.default.svc.cluster.local.", RecordType::A, Some(&["httpbin.org.", "240.240.0.2"]));
+        check(
+            "dual.default.svc.cluster.local.",
+            RecordType::AAAA,
+            Some(&["fd00::6"]),
+        );
+        check(
+            "httpbin.org.default.svc.cluster.local.",
+            RecordType::A,
+            Some(&["httpbin.org.", "240.240.0.2"]),
+        );
         check("reviews.default.svc.cluster.local.", RecordType::TXT, None);
         check("example.com.", RecordType::A, None);
     }
@@ -166,14 +217,26 @@ mod tests {
     fn what_does_not_fit_is_truncated() {
         use mesh_proto::nds::{NameTable, name_table::NameInfo};
         let ips = (0..200).map(|n| format!("10.0.0.{n}")).collect();
-        let info = NameInfo { ips, ..NameInfo::default() };
-        let table = Table::build(&NameTable { table: [("many.example".to_owned(), info)].into() }, &[]);
+        let info = NameInfo {
+            ips,
+            ..NameInfo::default()
+        };
+        let table = Table::build(
+            &NameTable {
+                table: [("many.example".to_owned(), info)].into(),
+            },
+            &[],
+        );
         let query = ask("many.example.", RecordType::A);
-        let Step::Answer(bytes) = answer(&query, &table, Transport::Udp, 3) else { panic!("forwarded") };
+        let Step::Answer(bytes) = answer(&query, &table, Transport::Udp, 3) else {
+            panic!("forwarded")
+        };
         let message = Message::from_vec(&bytes).unwrap();
         assert!(bytes.len() <= PLAIN_UDP && message.metadata.truncation && !message.answers.is_empty());
         assert_eq!(message.answers[0].data.to_string(), "10.0.0.3");
-        let Step::Answer(bytes) = answer(&query, &table, Transport::Tcp, 0) else { panic!("forwarded") };
+        let Step::Answer(bytes) = answer(&query, &table, Transport::Tcp, 0) else {
+            panic!("forwarded")
+        };
         assert_eq!(Message::from_vec(&bytes).unwrap().answers.len(), 200);
     }
 
@@ -187,6 +250,9 @@ mod tests {
         assert_eq!(answer(&response, &table, Transport::Udp, 0), Step::Ignore);
         assert_eq!(failure(&[1]), None);
         let message = Message::from_vec(&failure(&ask("x.", RecordType::A)).unwrap()).unwrap();
-        assert_eq!((message.metadata.id, message.metadata.response_code), (7, ResponseCode::ServFail));
+        assert_eq!(
+            (message.metadata.id, message.metadata.response_code),
+            (7, ResponseCode::ServFail)
+        );
     }
 }

@@ -51,7 +51,13 @@ impl Cache {
             entries.retain(|_, entry| entry.until > now);
         }
         if entries.len() < ENTRIES {
-            entries.insert(key.into(), Entry { until: now + time, response: response.to_vec() });
+            entries.insert(
+                key.into(),
+                Entry {
+                    until: now + time,
+                    response: response.to_vec(),
+                },
+            );
         }
     }
 }
@@ -60,7 +66,8 @@ impl Cache {
 fn negative(response: &[u8]) -> Option<Duration> {
     let message = Message::from_vec(response).ok()?;
     let code = message.metadata.response_code;
-    let none = code == ResponseCode::NXDomain || (code == ResponseCode::NoError && message.answers.is_empty());
+    let none =
+        code == ResponseCode::NXDomain || (code == ResponseCode::NoError && message.answers.is_empty());
     if !none || message.metadata.truncation {
         return None;
     }
@@ -101,7 +108,11 @@ mod tests {
         cache.put(&query, &response, now);
         let mut again = query.clone();
         again[1] = 9;
-        assert_eq!(cache.get(&again, now).map(|kept| kept[1]), Some(9), "with the id of the new query");
+        assert_eq!(
+            cache.get(&again, now).map(|kept| kept[1]),
+            Some(9),
+            "with the id of the new query"
+        );
         assert!(cache.get(&query, now + Duration::from_secs(11)).is_none());
     }
 }

@@ -40,13 +40,24 @@ pub struct Forwarder {
 
 impl Forwarder {
     pub fn new(conf: &ResolvConf) -> Self {
-        Self::to(conf.servers.iter().map(|address| SocketAddr::new(*address, 53)).collect(), conf)
+        Self::to(
+            conf.servers
+                .iter()
+                .map(|address| SocketAddr::new(*address, 53))
+                .collect(),
+            conf,
+        )
     }
 
     /// To these servers; the rest as in `conf`.
     pub fn to(servers: Vec<SocketAddr>, conf: &ResolvConf) -> Self {
         // The same order as the client's own resolver, but faster to the next one: the client waits for us.
-        Self { servers, attempts: conf.attempts, wait: conf.timeout.min(Duration::from_millis(1_500)), cache: Cache::default() }
+        Self {
+            servers,
+            attempts: conf.attempts,
+            wait: conf.timeout.min(Duration::from_millis(1_500)),
+            cache: Cache::default(),
+        }
     }
 
     /// The resolvers' answer.
@@ -55,7 +66,9 @@ impl Forwarder {
             return Ok(kept);
         }
         let end = Instant::now() + MAX_TIME;
-        let Some(mut server) = self.servers.first().copied() else { return Err(ForwardError::NoResolver) };
+        let Some(mut server) = self.servers.first().copied() else {
+            return Err(ForwardError::NoResolver);
+        };
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.attempts {
             for next in &self.servers {
@@ -95,7 +108,9 @@ fn answers(response: &[u8], query: &[u8], id: [u8; 2]) -> bool {
     }
     // Some servers leave the question out of an error.
     let questions = u16::from_be_bytes([response[4], response[5]]);
-    questions == 0 || question(query).is_none_or(|asked| question(response).is_some_and(|got| got.eq_ignore_ascii_case(asked)))
+    questions == 0
+        || question(query)
+            .is_none_or(|asked| question(response).is_some_and(|got| got.eq_ignore_ascii_case(asked)))
 }
 
 /// The bytes of the first question: labels, type and class.
@@ -111,7 +126,11 @@ fn question(message: &[u8]) -> Option<&[u8]> {
 }
 
 async fn udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if server.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
     socket.connect(server).await?;
     let id = rand::random::<u16>().to_be_bytes();
@@ -138,7 +157,10 @@ async fn tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut response = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut response).await?;
     if !answers(&response, query, id) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is not to this query"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the answer is not to this query",
+        ));
     }
     response[..2].copy_from_slice(&query[..2]);
     Ok(response)
@@ -149,7 +171,8 @@ mod tests {
     use super::*;
 
     /// `example.` A IN.
-    const QUERY: [u8; 25] = *b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01";
+    const QUERY: [u8; 25] =
+        *b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01";
 
     fn response(query: &[u8]) -> Vec<u8> {
         let mut response = query.to_vec();
@@ -162,7 +185,12 @@ mod tests {
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let good = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let servers = vec![silent.local_addr().unwrap(), good.local_addr().unwrap()];
-        let conf = ResolvConf { servers: vec![], search: vec![], timeout: Duration::from_millis(100), attempts: 1 };
+        let conf = ResolvConf {
+            servers: vec![],
+            search: vec![],
+            timeout: Duration::from_millis(100),
+            attempts: 1,
+        };
         let answering = tokio::spawn(async move {
             let mut buffer = [0; 512];
             let (size, from) = good.recv_from(&mut buffer).await.unwrap();
@@ -173,19 +201,33 @@ mod tests {
             good.send_to(&response(&buffer[..size]), from).await.unwrap();
         });
         let forwarder = Forwarder::to(servers, &conf);
-        assert_eq!(forwarder.ask(&QUERY, Transport::Udp).await.unwrap(), response(&QUERY));
+        assert_eq!(
+            forwarder.ask(&QUERY, Transport::Udp).await.unwrap(),
+            response(&QUERY)
+        );
         answering.await.unwrap();
         drop(silent);
     }
 
     #[tokio::test]
     async fn says_who_did_not_answer() {
-        let conf = ResolvConf { servers: vec![], search: vec![], timeout: Duration::from_millis(50), attempts: 1 };
-        let error = Forwarder::to(vec![], &conf).ask(&QUERY, Transport::Udp).await.unwrap_err();
+        let conf = ResolvConf {
+            servers: vec![],
+            search: vec![],
+            timeout: Duration::from_millis(50),
+            attempts: 1,
+        };
+        let error = Forwarder::to(vec![], &conf)
+            .ask(&QUERY, Transport::Udp)
+            .await
+            .unwrap_err();
         assert!(matches!(error, ForwardError::NoResolver));
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server = silent.local_addr().unwrap();
-        let error = Forwarder::to(vec![server], &conf).ask(&QUERY, Transport::Udp).await.unwrap_err();
+        let error = Forwarder::to(vec![server], &conf)
+            .ask(&QUERY, Transport::Udp)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(&server.to_string()), "{error}");
     }
 }

@@ -20,7 +20,12 @@ const MAX_SEARCH: usize = 16;
 
 /// Reads the file's text.
 pub fn parse(text: &str) -> ResolvConf {
-    let mut conf = ResolvConf { servers: Vec::new(), search: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 };
+    let mut conf = ResolvConf {
+        servers: Vec::new(),
+        search: Vec::new(),
+        timeout: Duration::from_secs(5),
+        attempts: 2,
+    };
     for line in text.lines() {
         let line = line.split(['#', ';']).next().unwrap_or_default();
         let mut words = line.split_whitespace();
@@ -35,7 +40,11 @@ pub fn parse(text: &str) -> ResolvConf {
             // The last of `search` and `domain` wins.
             Some("search" | "domain") => {
                 let name = |word: &str| word.trim_end_matches('.').to_ascii_lowercase();
-                conf.search = words.map(name).filter(|name| !name.is_empty()).take(MAX_SEARCH).collect();
+                conf.search = words
+                    .map(name)
+                    .filter(|name| !name.is_empty())
+                    .take(MAX_SEARCH)
+                    .collect();
             }
             Some("options") => words.for_each(|word| option(&mut conf, word)),
             _ => {}
@@ -45,7 +54,9 @@ pub fn parse(text: &str) -> ResolvConf {
 }
 
 fn option(conf: &mut ResolvConf, word: &str) {
-    let Some((name, value)) = word.split_once(':') else { return };
+    let Some((name, value)) = word.split_once(':') else {
+        return;
+    };
     let Ok(value) = value.parse::<u32>() else { return };
     match name {
         "timeout" => conf.timeout = Duration::from_secs(value.clamp(1, 30).into()),
@@ -65,8 +76,17 @@ mod tests {
              nameserver 10.96.0.10 # the cluster's\nnameserver fe80::1%eth0\nnameserver nonsense\n\
              options ndots:5 timeout:1 attempts:9\n",
         );
-        assert_eq!(conf.servers, ["10.96.0.10".parse::<IpAddr>().unwrap(), "fe80::1".parse().unwrap()]);
-        assert_eq!(conf.search, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+        assert_eq!(
+            conf.servers,
+            [
+                "10.96.0.10".parse::<IpAddr>().unwrap(),
+                "fe80::1".parse().unwrap()
+            ]
+        );
+        assert_eq!(
+            conf.search,
+            ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+        );
         assert_eq!((conf.timeout, conf.attempts), (Duration::from_secs(1), 5));
     }
 }

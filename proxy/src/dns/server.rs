@@ -64,7 +64,10 @@ pub async fn serve(settings: Settings, drain: Drain) -> io::Result<()> {
         turn: AtomicUsize::new(0),
     });
     let mut tasks = JoinSet::new();
-    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+    for ip in [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ] {
         let address = SocketAddr::new(ip, settings.port);
         match bind(address).await {
             Ok((udp, tcp)) => {
@@ -72,7 +75,10 @@ pub async fn serve(settings: Settings, drain: Drain) -> io::Result<()> {
                 tasks.spawn(serve_tcp(Arc::clone(&server), tcp));
             }
             Err(error) if ip.is_ipv4() => {
-                return Err(io::Error::new(error.kind(), format!("DNS server cannot listen on {address}: {error}")));
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("DNS server cannot listen on {address}: {error}"),
+                ));
             }
             Err(error) => tracing::debug!(%address, %error, "no DNS over IPv6 in this pod"),
         }
@@ -83,7 +89,10 @@ pub async fn serve(settings: Settings, drain: Drain) -> io::Result<()> {
 }
 
 async fn bind(address: SocketAddr) -> io::Result<(Arc<UdpSocket>, TcpListener)> {
-    Ok((Arc::new(UdpSocket::bind(address).await?), TcpListener::bind(address).await?))
+    Ok((
+        Arc::new(UdpSocket::bind(address).await?),
+        TcpListener::bind(address).await?,
+    ))
 }
 
 impl Server {
@@ -160,7 +169,9 @@ async fn send(socket: &UdpSocket, bytes: &[u8], client: SocketAddr) {
 
 async fn serve_tcp(server: Arc<Server>, listener: TcpListener) {
     loop {
-        let Ok(slot) = Arc::clone(&server.connections).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&server.connections).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let server = Arc::clone(&server);
@@ -221,12 +232,27 @@ mod tests {
     #[tokio::test]
     async fn answers_over_udp_and_tcp_and_fails_clearly() {
         // A port that is free for both.
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let names = Names::new();
         names.set(example());
-        let resolvers = ResolvConf { servers: vec![], search: vec![], timeout: Duration::from_secs(1), attempts: 1 };
+        let resolvers = ResolvConf {
+            servers: vec![],
+            search: vec![],
+            timeout: Duration::from_secs(1),
+            attempts: 1,
+        };
         let (trigger, drain) = mesh_runtime::drain::channel();
-        let settings = Settings { port, names, resolvers, stats: Stats::new() };
+        let settings = Settings {
+            port,
+            names,
+            resolvers,
+            stats: Stats::new(),
+        };
         let serving = tokio::spawn(serve(settings, drain));
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.connect(("127.0.0.1", port)).await.unwrap();
@@ -246,7 +272,11 @@ mod tests {
         let answer = ask("reviews.default.svc.cluster.local.").await;
         assert_eq!(answer.answers[0].data.to_string(), "10.96.0.5");
         let answer = ask("elsewhere.example.").await;
-        assert_eq!(answer.metadata.response_code, ResponseCode::ServFail, "there is no resolver");
+        assert_eq!(
+            answer.metadata.response_code,
+            ResponseCode::ServFail,
+            "there is no resolver"
+        );
 
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         for _ in 0..2 {
@@ -255,7 +285,10 @@ mod tests {
             stream.write_all(&query).await.unwrap();
             let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
             stream.read_exact(&mut answer).await.unwrap();
-            assert_eq!(Message::from_vec(&answer).unwrap().answers[0].data.to_string(), "240.240.0.2");
+            assert_eq!(
+                Message::from_vec(&answer).unwrap().answers[0].data.to_string(),
+                "240.240.0.2"
+            );
         }
         trigger.drain();
         serving.await.unwrap().unwrap();

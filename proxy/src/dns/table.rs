@@ -44,14 +44,19 @@ pub struct Found<'a> {
 impl Table {
     /// From pilot's resource and the pod's search domains.
     pub fn build(resource: &NameTable, search: &[String]) -> Self {
-        let mut table = Self { search: search.to_vec(), ..Self::default() };
+        let mut table = Self {
+            search: search.to_vec(),
+            ..Self::default()
+        };
         for (host, info) in &resource.table {
             let addresses = addresses(&info.ips);
             // A host without addresses is not ours to answer for: DNS may know it.
             if addresses == Addresses::default() {
                 continue;
             }
-            let Ok(index) = u32::try_from(table.hosts.len()) else { break };
+            let Ok(index) = u32::try_from(table.hosts.len()) else {
+                break;
+            };
             table.hosts.push(addresses);
             for name in std::iter::once(host).chain(&info.alt_hosts) {
                 table.insert(name, index);
@@ -89,11 +94,17 @@ impl Table {
     /// Looks a name up: lower-case, without the trailing dot.
     pub fn find<'a>(&'a self, name: &'a str) -> Option<Found<'a>> {
         if let Some(addresses) = self.host(name) {
-            return Some(Found { addresses, alias_of: None });
+            return Some(Found {
+                addresses,
+                alias_of: None,
+            });
         }
         self.search.iter().find_map(|domain| {
             let meant = name.strip_suffix(domain.as_str())?.strip_suffix('.')?;
-            Some(Found { addresses: self.host(meant)?, alias_of: Some(meant) })
+            Some(Found {
+                addresses: self.host(meant)?,
+                alias_of: Some(meant),
+            })
         })
     }
 
@@ -143,14 +154,29 @@ pub(super) mod tests {
             ..NameInfo::default()
         };
         let table = [
-            ("reviews.default.svc.cluster.local", info(&["10.96.0.5"], &["reviews", "reviews.default", "reviews.default.svc"])),
-            ("dual.default.svc.cluster.local", info(&["10.96.0.6", "fd00::6"], &[])),
+            (
+                "reviews.default.svc.cluster.local",
+                info(
+                    &["10.96.0.5"],
+                    &["reviews", "reviews.default", "reviews.default.svc"],
+                ),
+            ),
+            (
+                "dual.default.svc.cluster.local",
+                info(&["10.96.0.6", "fd00::6"], &[]),
+            ),
             ("*.wild.example.com", info(&["240.240.0.1"], &[])),
             ("httpbin.org", info(&["240.240.0.2"], &[])),
             ("empty.example.com", info(&[], &[])),
         ];
-        let table = table.into_iter().map(|(name, info)| (name.to_owned(), info)).collect();
-        let search = ["default.svc.cluster.local".to_owned(), "svc.cluster.local".to_owned()];
+        let table = table
+            .into_iter()
+            .map(|(name, info)| (name.to_owned(), info))
+            .collect();
+        let search = [
+            "default.svc.cluster.local".to_owned(),
+            "svc.cluster.local".to_owned(),
+        ];
         Table::build(&NameTable { table }, &search)
     }
 
@@ -158,17 +184,25 @@ pub(super) mod tests {
     fn finds() {
         let table = example();
         for (name, expect) in [
-            ("reviews.default.svc.cluster.local", Some((Some("10.96.0.5"), None))),
+            (
+                "reviews.default.svc.cluster.local",
+                Some((Some("10.96.0.5"), None)),
+            ),
             ("reviews", Some((Some("10.96.0.5"), None))),
             ("a.wild.example.com", Some((Some("240.240.0.1"), None))),
             ("a.b.wild.example.com", Some((Some("240.240.0.1"), None))),
             ("wild.example.com", None),
-            ("httpbin.org.default.svc.cluster.local", Some((Some("240.240.0.2"), Some("httpbin.org")))),
+            (
+                "httpbin.org.default.svc.cluster.local",
+                Some((Some("240.240.0.2"), Some("httpbin.org"))),
+            ),
             ("httpbin.orgdefault.svc.cluster.local", None),
             ("empty.example.com", None),
             ("nowhere.example", None),
         ] {
-            let found = table.find(name).map(|f| (f.addresses.v4.first().map(ToString::to_string), f.alias_of));
+            let found = table
+                .find(name)
+                .map(|f| (f.addresses.v4.first().map(ToString::to_string), f.alias_of));
             let expect = expect.map(|(address, alias)| (address.map(str::to_owned), alias));
             assert_eq!(found, expect, "{name}");
         }

@@ -129,7 +129,12 @@ pub fn finish_head(exchange: &Exchange, headers: &mut HeaderMap, from_upstream: 
         let millis = u64::try_from(received.saturating_sub(sent).as_millis()).unwrap_or(u64::MAX);
         headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, millis.into());
     }
-    let worn_out = exchange.plan.hcm.limits.max_requests_per_connection.is_some_and(|max| http.requests.get() >= max);
+    let worn_out = exchange
+        .plan
+        .hcm
+        .limits
+        .max_requests_per_connection
+        .is_some_and(|max| http.requests.get() >= max);
     if !http.http2 && (http.conn.worker.is_draining() || worn_out || http.is_obsolete()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -143,7 +148,12 @@ pub fn mutate(
     decision: Decision,
 ) {
     let headers = response.headers_mut();
-    apply(decision.response_mutations(config), headers, |format| format_value(exchange, format), |_, _| {});
+    apply(
+        decision.response_mutations(config),
+        headers,
+        |format| format_value(exchange, format),
+        |_, _| {},
+    );
 }
 
 /// The value of a header that is made of facts. What is not known when it is needed leaves the header out, as in Envoy.

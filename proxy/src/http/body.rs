@@ -99,11 +99,17 @@ pub struct RequestBody {
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self { source: None, position: 0 }
+        Self {
+            source: None,
+            position: 0,
+        }
     }
 
     pub fn of(source: Rc<Source>) -> Self {
-        Self { source: Some(source), position: 0 }
+        Self {
+            source: Some(source),
+            position: 0,
+        }
     }
 }
 
@@ -111,8 +117,13 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(source) = self.source.clone() else { return Poll::Ready(None) };
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(source) = self.source.clone() else {
+            return Poll::Ready(None);
+        };
         let kept = source.kept.borrow().get(self.position).map(copy_of);
         if let Some(frame) = kept {
             self.position += 1;
@@ -129,7 +140,9 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             None => true,
-            Some(source) => self.position >= source.kept.borrow().len() && source.incoming.borrow().is_end_stream(),
+            Some(source) => {
+                self.position >= source.kept.borrow().len() && source.incoming.borrow().is_end_stream()
+            }
         }
     }
 
@@ -163,7 +176,10 @@ pub enum BodyError {
 /// A response's body as the downstream gets it.
 pub enum ResponseBody {
     /// Made here.
-    Local { bytes: Option<Bytes>, tail: Option<Tail> },
+    Local {
+        bytes: Option<Bytes>,
+        tail: Option<Tail>,
+    },
     /// From the upstream.
     Upstream { incoming: Incoming, tail: Tail },
 }
@@ -172,7 +188,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Local { bytes, tail } => {
                 let data = bytes.take();

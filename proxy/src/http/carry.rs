@@ -35,7 +35,9 @@ pub fn strip_connection_headers(headers: &mut HeaderMap) {
         && let Ok(text) = connection.to_str()
     {
         for name in text.split(',').map(str::trim) {
-            let special = ["close", "keep-alive", "te", "upgrade"].iter().any(|word| name.eq_ignore_ascii_case(word));
+            let special = ["close", "keep-alive", "te", "upgrade"]
+                .iter()
+                .any(|word| name.eq_ignore_ascii_case(word));
             if !special && let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
                 headers.remove(name);
             }
@@ -68,7 +70,10 @@ mod tests {
             headers.insert(name, HeaderValue::from_static(value));
         }
         strip_connection_headers(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stays"]);
+        assert_eq!(
+            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["x-stays"]
+        );
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         strip_connection_headers(&mut headers);
         assert!(headers.contains_key(header::TE));
@@ -79,7 +84,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         mark(&mut headers);
         introduce(&mut headers, "a;b;c;d;e");
-        assert_eq!(unpack(&mut headers), (true, Some(HeaderValue::from_static("a;b;c;d;e"))));
+        assert_eq!(
+            unpack(&mut headers),
+            (true, Some(HeaderValue::from_static("a;b;c;d;e")))
+        );
         assert!(headers.is_empty());
     }
 }

@@ -13,13 +13,20 @@ use crate::{
 };
 
 /// A connection for this purpose.
-pub fn dial(worker: &Worker, upstream: &Upstream, picked: &Picked, purpose: Purpose) -> Result<Dial, SetupError> {
+pub fn dial(
+    worker: &Worker,
+    upstream: &Upstream,
+    picked: &Picked,
+    purpose: Purpose,
+) -> Result<Dial, SetupError> {
     let cluster = &upstream.cluster;
     let tls = match &picked.tls {
         None => None,
         Some(settings) => {
             let snapshot = worker.store.snapshot();
-            let config = worker.tls.client(settings, purpose, &snapshot.secrets, &worker.identity)?;
+            let config = worker
+                .tls
+                .client(settings, purpose, &snapshot.secrets, &worker.identity)?;
             Some((config, server_name(settings, picked)?))
         }
     };
@@ -34,12 +41,21 @@ pub fn dial(worker: &Worker, upstream: &Upstream, picked: &Picked, purpose: Purp
 
 /// The name to ask the server for; without one the address stands in and no name is sent.
 fn server_name(tls: &UpstreamTls, picked: &Picked) -> Result<ServerName<'static>, SetupError> {
-    let hostname = picked.endpoint.as_ref().map(|endpoint| endpoint.hostname.clone()).unwrap_or_default();
-    let name = if tls.auto_host_sni && !hostname.is_empty() { &hostname } else { &tls.sni };
+    let hostname = picked
+        .endpoint
+        .as_ref()
+        .map(|endpoint| endpoint.hostname.clone())
+        .unwrap_or_default();
+    let name = if tls.auto_host_sni && !hostname.is_empty() {
+        &hostname
+    } else {
+        &tls.sni
+    };
     if name.is_empty() {
         return Ok(ServerName::IpAddress(picked.host.address.ip().into()));
     }
-    ServerName::try_from(name.to_string()).map_err(|error| SetupError::Settings(format!("server name {name:?}: {error}")))
+    ServerName::try_from(name.to_string())
+        .map_err(|error| SetupError::Settings(format!("server name {name:?}: {error}")))
 }
 
 fn keepalive(settings: &Keepalive) -> TcpKeepalive {

@@ -35,7 +35,10 @@ use crate::{
         route::RouteConfig,
         scalar::Object,
     },
-    conn::{edge, tcp::{empty_ends, record_ends}},
+    conn::{
+        edge,
+        tcp::{empty_ends, record_ends},
+    },
     decide::{
         self,
         facts::is_grpc,
@@ -80,7 +83,10 @@ pub struct Exchange {
 }
 
 /// Answers one request. The codec never sees an error: failures are answers.
-pub async fn run(http: Rc<HttpConn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+pub async fn run(
+    http: Rc<HttpConn>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let exchange = Exchange::begin(http, request.version());
     let (parts, body) = request.into_parts();
     let result = exchange.process(parts, body).await;
@@ -98,7 +104,11 @@ impl Exchange {
         stats.downstream_rq_total.inc();
         stats.rq_total.inc();
         stats.downstream_rq_active.inc();
-        if http.http2 { stats.downstream_rq_http2_total.inc() } else { stats.downstream_rq_http1_total.inc() }
+        if http.http2 {
+            stats.downstream_rq_http2_total.inc()
+        } else {
+            stats.downstream_rq_http1_total.inc()
+        }
         http.in_flight.set(http.in_flight.get() + 1);
         http.requests.set(http.requests.get().saturating_add(1));
         http.last.set(now);
@@ -146,7 +156,11 @@ impl Exchange {
     pub fn object(&self) -> Option<Arc<Object>> {
         let route = self.route.borrow();
         let (config, decision) = route.as_ref()?;
-        decision.route(config).object.clone().or_else(|| decision.vhost(config).object.clone())
+        decision
+            .route(config)
+            .object
+            .clone()
+            .or_else(|| decision.vhost(config).object.clone())
     }
 
     async fn process(
@@ -156,7 +170,9 @@ impl Exchange {
     ) -> Result<Response<ResponseBody>, Failure> {
         if self.http.is_refused() {
             let what = "a filter chain for plaintext: the mode of mutual TLS has changed since this connection began";
-            return Err(Failure::NotReady { what: what.to_owned() });
+            return Err(Failure::NotReady {
+                what: what.to_owned(),
+            });
         }
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let mut head = head::read(&self.http, &self.plan.hcm, parts)?;
@@ -165,8 +181,15 @@ impl Exchange {
         self.trace(&mut head);
         self.keep_facts(&head);
         if head.redirect {
-            self.plan.stats.downstream_rq_redirected_with_normalized_path.inc();
-            return Ok(answer::redirect(self, http::StatusCode::TEMPORARY_REDIRECT, head.target.as_str()));
+            self.plan
+                .stats
+                .downstream_rq_redirected_with_normalized_path
+                .inc();
+            return Ok(answer::redirect(
+                self,
+                http::StatusCode::TEMPORARY_REDIRECT,
+                head.target.as_str(),
+            ));
         }
         let config = self.routes()?;
         let conn = self.http.conn.clone();
@@ -177,7 +200,11 @@ impl Exchange {
             Routed::Found(decision) => decision,
             Routed::TlsRequired => {
                 let location = decide::rewrite::tls_location(&facts);
-                return Ok(answer::redirect(self, http::StatusCode::MOVED_PERMANENTLY, &location));
+                return Ok(answer::redirect(
+                    self,
+                    http::StatusCode::MOVED_PERMANENTLY,
+                    &location,
+                ));
             }
             Routed::NotFound => {
                 self.plan.stats.no_route.inc();
@@ -200,7 +227,8 @@ impl Exchange {
             }
             Action::Redirect(redirect) => {
                 let facts = head.facts(&connection);
-                let location = decide::rewrite::location(redirect, &decision.route(&config).matches.path, &facts);
+                let location =
+                    decide::rewrite::location(redirect, &decision.route(&config).matches.path, &facts);
                 self.plan.stats.rq_redirect.inc();
                 answer::redirect(self, redirect.status, &location)
             }
@@ -222,7 +250,9 @@ impl Exchange {
         match &self.plan.hcm.routes {
             RouteSource::Inline(config) => Ok(Rc::new(config.clone())),
             RouteSource::Rds(name) => {
-                let missing = || Failure::NotReady { what: format!("route configuration {name}") };
+                let missing = || Failure::NotReady {
+                    what: format!("route configuration {name}"),
+                };
                 self.http.conn.worker.routes(name).ok_or_else(missing)
             }
         }
@@ -238,7 +268,9 @@ impl Exchange {
 
     /// Joins the request's trace, or begins one.
     fn trace(&self, head: &mut Head) {
-        let Some(Traced { sampling, .. }) = &self.plan.traced else { return };
+        let Some(Traced { sampling, .. }) = &self.plan.traced else {
+            return;
+        };
         let incoming = trace::extract(&head.headers);
         let forced = head.headers.contains_key("x-client-trace-id");
         let worker = &self.http.conn.worker;
@@ -252,7 +284,10 @@ impl Exchange {
         if self.plan.log.is_empty() && !sampled {
             return;
         }
-        let request_id = head.headers.get(&head::X_REQUEST_ID).and_then(|id| id.to_str().ok());
+        let request_id = head
+            .headers
+            .get(&head::X_REQUEST_ID)
+            .and_then(|id| id.to_str().ok());
         *self.facts.borrow_mut() = Some(Box::new(HttpFacts {
             method: head.method.clone(),
             scheme: head.scheme.into(),
@@ -287,14 +322,20 @@ impl Exchange {
     fn note_grpc(&self, headers: &HeaderMap) {
         if let Some(status) = headers.get("grpc-status").and_then(|value| value.to_str().ok()) {
             self.grpc_status.set(status.parse().ok());
-            if let (Some(facts), Some(message)) = (self.facts.borrow_mut().as_mut(), headers.get("grpc-message")) {
+            if let (Some(facts), Some(message)) =
+                (self.facts.borrow_mut().as_mut(), headers.get("grpc-message"))
+            {
                 facts.grpc_message = Some(String::from_utf8_lossy(message.as_bytes()).into());
             }
         }
     }
 
     pub fn kind(&self) -> RequestProtocol {
-        if self.grpc.get() { RequestProtocol::Grpc } else { RequestProtocol::Http }
+        if self.grpc.get() {
+            RequestProtocol::Grpc
+        } else {
+            RequestProtocol::Http
+        }
     }
 
     /// The edge for the metrics, for an exchange that never came to one on its way.
@@ -321,11 +362,28 @@ impl Exchange {
         stats.downstream_rq_time.observe_time(elapsed);
         http.in_flight.set(http.in_flight.get() - 1);
         http.last.set(Instant::now());
-        let received = self.source.borrow().as_ref().map_or(0, |source| source.received.get());
+        let received = self
+            .source
+            .borrow()
+            .as_ref()
+            .map_or(0, |source| source.received.get());
         let edge = self.late_edge();
         if let Some(edge) = &edge {
-            let grpc_status = if self.grpc.get() { self.grpc_status.get() } else { None };
-            edge.observe(Outcome { status, grpc_status, flags }, elapsed, received, self.sent.get());
+            let grpc_status = if self.grpc.get() {
+                self.grpc_status.get()
+            } else {
+                None
+            };
+            edge.observe(
+                Outcome {
+                    status,
+                    grpc_status,
+                    flags,
+                },
+                elapsed,
+                received,
+                self.sent.get(),
+            );
         }
         let sampled = self.trace.get().filter(|trace| trace.sampled);
         if let Some(trace) = sampled {
@@ -344,7 +402,9 @@ impl Exchange {
             facts.grpc_status = self.grpc_status.get();
         }
         let route = self.route.borrow();
-        let route = route.as_ref().map(|(config, decision)| (decision.route(config), decision.vhost(config)));
+        let route = route
+            .as_ref()
+            .map(|(config, decision)| (decision.route(config), decision.vhost(config)));
         let request_end = match self.source.borrow().as_ref() {
             None => Some(Duration::ZERO),
             Some(source) => source.ended.get().map(|at| at.duration_since(self.start)),
@@ -363,47 +423,62 @@ impl Exchange {
                 tls: None,
             }))
         });
-        http.conn.worker.recorder.record(&self.plan.log, AccessRecord {
-            moment: LogType::DownstreamEnd,
-            start: self.wall,
-            times: Times {
-                request_end,
-                first_upstream_tx: self.first_tx.get(),
-                last_upstream_tx: self.first_tx.get().map(|first| request_end.unwrap_or(first).max(first)),
-                first_upstream_rx: self.first_rx.get(),
-                last_upstream_rx: self.first_rx.get().map(|_| elapsed),
-                first_downstream_tx: self.first_rx.get(),
-                last_downstream_tx: Some(elapsed),
-                end: elapsed,
-                ..Times::default()
+        http.conn.worker.recorder.record(
+            &self.plan.log,
+            AccessRecord {
+                moment: LogType::DownstreamEnd,
+                start: self.wall,
+                times: Times {
+                    request_end,
+                    first_upstream_tx: self.first_tx.get(),
+                    last_upstream_tx: self
+                        .first_tx
+                        .get()
+                        .map(|first| request_end.unwrap_or(first).max(first)),
+                    first_upstream_rx: self.first_rx.get(),
+                    last_upstream_rx: self.first_rx.get().map(|_| elapsed),
+                    first_downstream_tx: self.first_rx.get(),
+                    last_downstream_tx: Some(elapsed),
+                    end: elapsed,
+                    ..Times::default()
+                },
+                protocol: self.protocol.get(),
+                http: facts,
+                flags: self.flags.get(),
+                details: self.details.borrow().clone(),
+                termination: None,
+                sizes: Sizes {
+                    request_body: received,
+                    response_body: self.sent.get(),
+                    ..Sizes::default()
+                },
+                downstream: http.conn.facts.clone(),
+                upstream,
+                route_name: route
+                    .map(|(route, _)| route.name.clone())
+                    .filter(|name| !name.is_empty()),
+                virtual_host: route.map(|(_, vhost)| vhost.name.clone()),
+                filter_chain: Some(http.conn.chain.name.clone()),
+                trace: self.trace.get(),
+                ends: edge.map_or_else(|| empty_ends(&http.conn), record_ends),
+                object: route
+                    .and_then(|(route, vhost)| route.object.as_ref().or(vhost.object.as_ref()))
+                    .cloned(),
             },
-            protocol: self.protocol.get(),
-            http: facts,
-            flags: self.flags.get(),
-            details: self.details.borrow().clone(),
-            termination: None,
-            sizes: Sizes { request_body: received, response_body: self.sent.get(), ..Sizes::default() },
-            downstream: http.conn.facts.clone(),
-            upstream,
-            route_name: route.map(|(route, _)| route.name.clone()).filter(|name| !name.is_empty()),
-            virtual_host: route.map(|(_, vhost)| vhost.name.clone()),
-            filter_chain: Some(http.conn.chain.name.clone()),
-            trace: self.trace.get(),
-            ends: edge.map_or_else(|| empty_ends(&http.conn), record_ends),
-            object: route
-                .and_then(|(route, vhost)| route.object.as_ref().or(vhost.object.as_ref()))
-                .cloned(),
-        });
+        );
     }
 
     fn span(&self, context: TraceContext, elapsed: Duration, status: u16) {
-        let Some(target) = self.plan.traced.as_ref().and_then(|traced| traced.target.clone()) else { return };
+        let Some(target) = self.plan.traced.as_ref().and_then(|traced| traced.target.clone()) else {
+            return;
+        };
         let facts = self.facts.borrow();
         let Some(facts) = facts.as_ref() else { return };
         let name = {
             let route = self.route.borrow();
-            let operation =
-                route.as_ref().and_then(|(config, decision)| decision.route(config).operation.clone());
+            let operation = route
+                .as_ref()
+                .and_then(|(config, decision)| decision.route(config).operation.clone());
             operation.unwrap_or_else(|| Arc::from(&*facts.authority))
         };
         let inbound = self.http.conn.direction() == Direction::Inbound;
@@ -415,7 +490,10 @@ impl Exchange {
             (Cow::Borrowed("response_flags"), self.flags.get().to_string()),
         ];
         if let Some(upstream) = self.cluster.borrow().as_ref() {
-            tags.push((Cow::Borrowed("upstream_cluster"), upstream.cluster.name.to_string()));
+            tags.push((
+                Cow::Borrowed("upstream_cluster"),
+                upstream.cluster.name.to_string(),
+            ));
         }
         if let Some(id) = &facts.request_id {
             tags.push((Cow::Borrowed("guid:x-request-id"), id.to_string()));
@@ -423,7 +501,11 @@ impl Exchange {
         self.http.conn.worker.recorder.span(Span {
             target,
             context,
-            kind: if inbound { SpanKind::Server } else { SpanKind::Client },
+            kind: if inbound {
+                SpanKind::Server
+            } else {
+                SpanKind::Client
+            },
             name,
             start: self.wall,
             duration: elapsed,
@@ -472,7 +554,11 @@ pub struct Held {
 
 impl Tail {
     pub fn new(exchange: Rc<Exchange>, upstream: Option<Box<Held>>) -> Self {
-        Self { exchange, upstream, complete: false }
+        Self {
+            exchange,
+            upstream,
+            complete: false,
+        }
     }
 
     pub fn sent(&self, count: usize) {
@@ -490,7 +576,9 @@ impl Tail {
 
     /// Has the route's timeout passed? Then the answer breaks off here.
     pub fn overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.upstream.as_mut().and_then(|held| held.deadline.as_mut()) else { return false };
+        let Some(deadline) = self.upstream.as_mut().and_then(|held| held.deadline.as_mut()) else {
+            return false;
+        };
         if deadline.as_mut().poll(cx) == Poll::Pending {
             return false;
         }
@@ -509,7 +597,8 @@ impl Tail {
     pub fn failed(&self, error: &hyper::Error) {
         tracing::debug!(%error, "the upstream broke off its answer");
         self.exchange.flag(Flag::UpstreamConnectionTermination);
-        self.exchange.details("upstream_reset_after_response_started{connection_termination}".into());
+        self.exchange
+            .details("upstream_reset_after_response_started{connection_termination}".into());
     }
 
     /// The last byte has passed.
@@ -518,13 +607,19 @@ impl Tail {
             return;
         }
         if let Some(held) = self.upstream.take() {
-            let Held { lease, picked, plain, .. } = *held;
+            let Held {
+                lease, picked, plain, ..
+            } = *held;
             let source = self.exchange.source.borrow();
             let request_done = source.as_ref().is_none_or(|source| source.ended.get().is_some());
             if let Lease::Single(single) = lease
                 && request_done
             {
-                let pool = if plain { &picked.host.plain_pool } else { &picked.host.pool };
+                let pool = if plain {
+                    &picked.host.plain_pool
+                } else {
+                    &picked.host.pool
+                };
                 pool.give_back(single);
             }
         }

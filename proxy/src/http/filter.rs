@@ -51,17 +51,23 @@ pub async fn run(
         match (&filter.kind, chosen) {
             (HttpFilterKind::Rbac(_), Some(FilterOverride::Rbac(rules))) => permit(exchange, head, rules)?,
             (HttpFilterKind::Rbac(rules), _) => permit(exchange, head, rules)?,
-            (HttpFilterKind::Fault(_), Some(FilterOverride::Fault(fault))) => fail(exchange, head, fault).await?,
+            (HttpFilterKind::Fault(_), Some(FilterOverride::Fault(fault))) => {
+                fail(exchange, head, fault).await?
+            }
             (HttpFilterKind::Fault(fault), _) => fail(exchange, head, fault).await?,
-            (HttpFilterKind::Cors, Some(FilterOverride::Cors(policy))) => match cors(exchange, head, policy) {
-                Cors::Pass => {}
-                Cors::Add(headers) => extra = Some(headers),
-                Cors::Preflight(headers) => {
-                    return Ok(Filtered::Answer(Box::new(answer::preflight(exchange, headers))));
+            (HttpFilterKind::Cors, Some(FilterOverride::Cors(policy))) => {
+                match cors(exchange, head, policy) {
+                    Cors::Pass => {}
+                    Cors::Add(headers) => extra = Some(headers),
+                    Cors::Preflight(headers) => {
+                        return Ok(Filtered::Answer(Box::new(answer::preflight(exchange, headers))));
+                    }
                 }
-            },
+            }
             (HttpFilterKind::Cors, _) => {}
-            (HttpFilterKind::LocalRateLimit(_) | HttpFilterKind::HeaderMutation(..), _) => unsupported(filter)?,
+            (HttpFilterKind::LocalRateLimit(_) | HttpFilterKind::HeaderMutation(..), _) => {
+                unsupported(filter)?
+            }
         }
     }
     Ok(Filtered::Continue(extra))
@@ -69,7 +75,9 @@ pub async fn run(
 
 /// The configuration reader refuses these; should one come through, the request must not pass unlimited.
 fn unsupported(filter: &HttpFilter) -> Result<(), Failure> {
-    Err(Failure::Internal { why: format!("filter {} is not available in this proxy", filter.name) })
+    Err(Failure::Internal {
+        why: format!("filter {} is not available in this proxy", filter.name),
+    })
 }
 
 fn permit(exchange: &Rc<Exchange>, head: &Head, rules: &HttpRbac) -> Result<(), Failure> {
@@ -78,7 +86,11 @@ fn permit(exchange: &Rc<Exchange>, head: &Head, rules: &HttpRbac) -> Result<(), 
     let stats = &exchange.plan.stats;
     if let Some(shadow) = &rules.shadow {
         let verdict = decide::permit::request(shadow, &facts);
-        if verdict.allowed { stats.rbac_shadow_allowed.inc() } else { stats.rbac_shadow_denied.inc() }
+        if verdict.allowed {
+            stats.rbac_shadow_allowed.inc()
+        } else {
+            stats.rbac_shadow_denied.inc()
+        }
     }
     let Some(rules) = &rules.rules else { return Ok(()) };
     let verdict = decide::permit::request(rules, &facts);
@@ -87,7 +99,9 @@ fn permit(exchange: &Rc<Exchange>, head: &Head, rules: &HttpRbac) -> Result<(), 
         return Ok(());
     }
     stats.rbac_denied.inc();
-    Err(Failure::Denied { policy: verdict.policy.map(|policy| policy.to_string()) })
+    Err(Failure::Denied {
+        policy: verdict.policy.map(|policy| policy.to_string()),
+    })
 }
 
 fn cors(exchange: &Exchange, head: &Head, policy: &CorsPolicy) -> Cors {
@@ -140,4 +154,3 @@ impl Drop for ActiveFault {
         FAULTS.set(FAULTS.get().saturating_sub(1));
     }
 }
-

@@ -5,8 +5,7 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version, header,
-    request::Parts,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 
@@ -64,27 +63,49 @@ impl Head {
 
 /// Makes a request's head canonical, or says why it cannot be.
 pub fn read(http: &HttpConn, hcm: &Hcm, parts: Parts) -> Result<Head, Failure> {
-    let Parts { method, uri, version, mut headers, extensions, .. } = parts;
+    let Parts {
+        method,
+        uri,
+        version,
+        mut headers,
+        extensions,
+        ..
+    } = parts;
     let version = unpack(http, &mut headers, version);
     if version == Version::HTTP_10 && !hcm.http1.accept_http_10 {
-        return Err(Failure::BadRequest { why: "this listener does not accept HTTP/1.0 (accept_http_10)" });
+        return Err(Failure::BadRequest {
+            why: "this listener does not accept HTTP/1.0 (accept_http_10)",
+        });
     }
     check_underscores(hcm.headers.underscores, &mut headers)?;
     let raw = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => match headers.get(header::HOST).map(HeaderValue::to_str) {
             Some(Ok(host)) if !host.is_empty() => host,
-            Some(Err(_)) => return Err(Failure::BadRequest { why: "the Host header is not text" }),
+            Some(Err(_)) => {
+                return Err(Failure::BadRequest {
+                    why: "the Host header is not text",
+                });
+            }
             _ if version == Version::HTTP_10 => "",
-            _ => return Err(Failure::BadRequest { why: "the request names no host" }),
+            _ => {
+                return Err(Failure::BadRequest {
+                    why: "the request names no host",
+                });
+            }
         },
     };
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Err(Failure::BadRequest { why: "the request has more than one Host header" });
+        return Err(Failure::BadRequest {
+            why: "the request has more than one Host header",
+        });
     }
     let authority: Box<str> = canonical_authority(raw, &hcm.authority, http.conn.facts.local.port()).into();
     headers.remove(header::HOST);
-    let original = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let original = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
     let canonical = canonical_path(original.path(), &hcm.path).map_err(|_| Failure::BadPath)?;
     let redirect = canonical.redirect;
     let (target, original) = if canonical.text == original.path() {
@@ -95,13 +116,27 @@ pub fn read(http: &HttpConn, hcm: &Hcm, parts: Parts) -> Result<Head, Failure> {
             // Writing to a string does not fail.
             let _ = write!(text, "?{query}");
         }
-        (PathAndQuery::try_from(text).map_err(|_| Failure::BadPath)?, Some(original))
+        (
+            PathAndQuery::try_from(text).map_err(|_| Failure::BadPath)?,
+            Some(original),
+        )
     };
     let client = client_address(http, hcm, &mut headers);
     let scheme = scheme(http, hcm, &mut headers);
     client_certificate(http, hcm, &mut headers);
     request_id(http, hcm, client, &mut headers);
-    Ok(Head { method, version, scheme, authority, target, original, headers, extensions, client, redirect })
+    Ok(Head {
+        method,
+        version,
+        scheme,
+        authority,
+        target,
+        original,
+        headers,
+        extensions,
+        client,
+        redirect,
+    })
 }
 
 /// Takes our private headers off. A carried request is the HTTP/1.1 it was.
@@ -123,11 +158,15 @@ fn check_underscores(rule: Underscores, headers: &mut HeaderMap) -> Result<(), F
     if rule == Underscores::Allow {
         return Ok(());
     }
-    let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .cloned()
+        .collect();
     match rule {
-        Underscores::RejectRequest if !names.is_empty() => {
-            Err(Failure::BadRequest { why: "a header name contains an underscore, which this listener refuses" })
-        }
+        Underscores::RejectRequest if !names.is_empty() => Err(Failure::BadRequest {
+            why: "a header name contains an underscore, which this listener refuses",
+        }),
         _ => {
             for name in names {
                 headers.remove(name);
@@ -140,16 +179,25 @@ fn check_underscores(rule: Underscores, headers: &mut HeaderMap) -> Result<(), F
 /// Finds the client's address, and says it to the upstream
 /// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-for>).
 fn client_address(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) -> IpAddr {
-    let ClientAddress { use_remote, xff_trusted_hops, skip_xff_append, .. } = hcm.address;
+    let ClientAddress {
+        use_remote,
+        xff_trusted_hops,
+        skip_xff_append,
+        ..
+    } = hcm.address;
     let peer = http.conn.facts.remote.ip();
-    let forwarded = headers.get(&X_FORWARDED_FOR).and_then(|value| value.to_str().ok());
+    let forwarded = headers
+        .get(&X_FORWARDED_FOR)
+        .and_then(|value| value.to_str().ok());
     if !use_remote {
         let back = usize::try_from(xff_trusted_hops).unwrap_or(usize::MAX);
         return forwarded.and_then(|list| nth_last(list, back)).unwrap_or(peer);
     }
     let client = match xff_trusted_hops.checked_sub(1) {
         None => peer,
-        Some(back) => forwarded.and_then(|list| nth_last(list, back as usize)).unwrap_or(peer),
+        Some(back) => forwarded
+            .and_then(|list| nth_last(list, back as usize))
+            .unwrap_or(peer),
     };
     if !skip_xff_append {
         let text = match forwarded {

@@ -33,16 +33,25 @@ impl HttpPlan {
         let log = Arc::new(Plan::compile(&hcm.access_log));
         let stats = shard.http(&hcm.stat_prefix);
         let traced = hcm.tracing.as_ref().map(|tracing| {
-            let sampling =
-                Sampling { client: tracing.client, random: tracing.random, overall: tracing.overall };
+            let sampling = Sampling {
+                client: tracing.client,
+                random: tracing.random,
+                overall: tracing.overall,
+            };
             let target = match &tracing.provider {
                 TracingProvider::None => None,
-                TracingProvider::OpenTelemetry { cluster, service } => {
-                    Some(Arc::new(Target { cluster: cluster.clone(), service_name: service.clone() }))
-                }
+                TracingProvider::OpenTelemetry { cluster, service } => Some(Arc::new(Target {
+                    cluster: cluster.clone(),
+                    service_name: service.clone(),
+                })),
             };
             Traced { sampling, target }
         });
-        Self { hcm, log, stats, traced }
+        Self {
+            hcm,
+            log,
+            stats,
+            traced,
+        }
     }
 }

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri,
+};
 use hyper::{body::Incoming, client::conn::TrySendError, upgrade::OnUpgrade};
 
 use super::{
@@ -111,7 +113,9 @@ enum Attempt {
 enum Ended {
     ConnectFailure,
     Refused,
-    Reset { request_sent: bool },
+    Reset {
+        request_sent: bool,
+    },
     PerTryTimeout,
     /// Nothing that another attempt would change.
     Final,
@@ -128,8 +132,14 @@ pub async fn forward(
 ) -> Result<Response<ResponseBody>, Failure> {
     let Some(upstream) = exchange.cluster.borrow().clone() else {
         exchange.plan.stats.no_cluster.inc();
-        let cluster = decision.cluster(config, &head.headers).unwrap_or_default().to_owned();
-        return Err(Failure::NoCluster { cluster, status: forward.cluster_not_found });
+        let cluster = decision
+            .cluster(config, &head.headers)
+            .unwrap_or_default()
+            .to_owned();
+        return Err(Failure::NoCluster {
+            cluster,
+            status: forward.cluster_not_found,
+        });
     };
     let upgrade = upgrade::asked(&head, exchange, forward)?;
     let mut plan = plan(exchange, upstream, head, forward, config, decision, upgrade);
@@ -272,20 +282,29 @@ impl Plan<'_> {
             }
             let attempt = match self.retry.as_ref().and_then(|retry| retry.per_try_timeout) {
                 None => self.attempt(picked, flight, last, number).await,
-                Some(limit) => match tokio::time::timeout(limit, self.attempt(picked, flight, last, number)).await {
-                    Ok(attempt) => attempt,
-                    Err(_) => {
-                        self.upstream.stats.upstream_rq_per_try_timeout.inc();
-                        Attempt::Failed { failure: Failure::PerTryTimeout, outcome: Ended::PerTryTimeout }
+                Some(limit) => {
+                    match tokio::time::timeout(limit, self.attempt(picked, flight, last, number)).await {
+                        Ok(attempt) => attempt,
+                        Err(_) => {
+                            self.upstream.stats.upstream_rq_per_try_timeout.inc();
+                            Attempt::Failed {
+                                failure: Failure::PerTryTimeout,
+                                outcome: Ended::PerTryTimeout,
+                            }
+                        }
                     }
-                },
+                }
             };
             match attempt {
                 Attempt::Answer(answer) => {
                     let status = answer.0.status();
                     let grpc = grpc_status(answer.0.headers());
                     answer.1.picked.seen(Seen::Response(status.as_u16()));
-                    let outcome = Outcome::Response { status, grpc, headers: answer.0.headers() };
+                    let outcome = Outcome::Response {
+                        status,
+                        grpc,
+                        headers: answer.0.headers(),
+                    };
                     if last || !self.may_retry(&outcome) {
                         if number > 1 && !status.is_server_error() {
                             self.upstream.stats.upstream_rq_retry_success.inc();
@@ -301,7 +320,13 @@ impl Plan<'_> {
                         Ended::Reset { request_sent } => Outcome::Reset { request_sent },
                         Ended::PerTryTimeout => Outcome::PerTryTimeout,
                     };
-                    if last && retries > 0 && self.retry.as_ref().is_some_and(|retry| again::wanted(retry, &outcome)) {
+                    if last
+                        && retries > 0
+                        && self
+                            .retry
+                            .as_ref()
+                            .is_some_and(|retry| again::wanted(retry, &outcome))
+                    {
                         self.upstream.stats.upstream_rq_retry_limit_exceeded.inc();
                         self.exchange.flag(Flag::UpstreamRetryLimitExceeded);
                     }
@@ -317,7 +342,12 @@ impl Plan<'_> {
     /// May the request be sent again after this?
     fn may_retry(&self, outcome: &Outcome<'_>) -> bool {
         let Some(retry) = &self.retry else { return false };
-        let replayable = self.exchange.source.borrow().as_ref().is_none_or(|source| source.can_replay());
+        let replayable = self
+            .exchange
+            .source
+            .borrow()
+            .as_ref()
+            .is_none_or(|source| source.can_replay());
         if !replayable || self.upgrade || !again::wanted(retry, outcome) {
             return false;
         }
@@ -342,7 +372,11 @@ impl Plan<'_> {
 
     fn thresholds(&self) -> &Thresholds {
         let breakers = &self.upstream.cluster.breakers;
-        if self.forward.high_priority { &breakers.high } else { &breakers.default }
+        if self.forward.high_priority {
+            &breakers.high
+        } else {
+            &breakers.default
+        }
     }
 
     /// An endpoint, if the cluster has one and the circuit breaker is closed.
@@ -351,7 +385,9 @@ impl Plan<'_> {
         let limit = self.thresholds();
         if upstream.requests.get() >= limit.requests {
             upstream.stats.upstream_rq_pending_overflow.inc();
-            return Err(Failure::Overflow { breaker: "max_requests" });
+            return Err(Failure::Overflow {
+                breaker: "max_requests",
+            });
         }
         let worker = &self.exchange.http.conn.worker;
         let origin = self.exchange.http.conn.origin;
@@ -362,7 +398,9 @@ impl Plan<'_> {
             }
             Err(NoHost::Unhealthy | NoHost::NoOrigin) => {
                 upstream.stats.upstream_cx_none_healthy.inc();
-                Err(Failure::NoHealthyUpstream { cluster: upstream.cluster.name.to_string() })
+                Err(Failure::NoHealthyUpstream {
+                    cluster: upstream.cluster.name.to_string(),
+                })
             }
         }
     }
@@ -409,7 +447,13 @@ impl Plan<'_> {
                 self.exchange.first_rx.set(Some(self.exchange.start.elapsed()));
                 self.upstream.stats.upstream_rq_time.observe_time(sent.elapsed());
                 self.upstream.stats.answered(response.status().as_u16());
-                let held = Held { lease, picked, flight, plain, deadline: None };
+                let held = Held {
+                    lease,
+                    picked,
+                    flight,
+                    plain,
+                    deadline: None,
+                };
                 Attempt::Answer(Box::new((response, held)))
             }
             Err(error) => {
@@ -440,7 +484,11 @@ impl Plan<'_> {
             Want::Http2 => Purpose::Http2,
             Want::Http1 | Want::Negotiated => Purpose::Http1,
         };
-        let pool = if plain { &picked.host.plain_pool } else { &picked.host.pool };
+        let pool = if plain {
+            &picked.host.plain_pool
+        } else {
+            &picked.host.pool
+        };
         let address = picked.host.address.to_string();
         let result = pool
             .checkout(want, &upstream.cluster.http, async || {
@@ -451,7 +499,10 @@ impl Plan<'_> {
                 upstream.stats.upstream_cx_total.inc();
                 let start = Instant::now();
                 let connected = connect(&dial).await?;
-                upstream.stats.upstream_cx_connect_ms.observe_time(start.elapsed());
+                upstream
+                    .stats
+                    .upstream_cx_connect_ms
+                    .observe_time(start.elapsed());
                 if connected.tls.is_some() {
                     upstream.stats.upstream_cx_ssl_handshake.inc();
                 }
@@ -466,11 +517,23 @@ impl Plan<'_> {
             }
             let failure = match &*error {
                 ConnectError::Timeout { .. } => Failure::ConnectTimeout { address },
-                ConnectError::Tls { error, .. } => Failure::UpstreamTls { address, why: error.to_string() },
-                ConnectError::Tcp { error, .. } => Failure::ConnectFailure { address, why: error.to_string() },
-                ConnectError::Http { error, .. } => Failure::ConnectFailure { address, why: error.clone() },
+                ConnectError::Tls { error, .. } => Failure::UpstreamTls {
+                    address,
+                    why: error.to_string(),
+                },
+                ConnectError::Tcp { error, .. } => Failure::ConnectFailure {
+                    address,
+                    why: error.to_string(),
+                },
+                ConnectError::Http { error, .. } => Failure::ConnectFailure {
+                    address,
+                    why: error.clone(),
+                },
             };
-            Attempt::Failed { failure, outcome: Ended::ConnectFailure }
+            Attempt::Failed {
+                failure,
+                outcome: Ended::ConnectFailure,
+            }
         })
     }
 
@@ -498,26 +561,39 @@ impl Plan<'_> {
         if picked.endpoint.is_none() {
             let known = self.exchange.http.edges.borrow();
             let name = &self.upstream.cluster.name;
-            if let Some((_, edge)) = known.iter().find(|((cluster, of), _)| *of == kind && cluster == name) {
+            if let Some((_, edge)) = known
+                .iter()
+                .find(|((cluster, of), _)| *of == kind && cluster == name)
+            {
                 *self.exchange.edge.borrow_mut() = Some(edge.clone());
                 return;
             }
         }
         let principal = facts.tls.as_ref().and_then(|tls| tls.peer_uris.first());
-        let Some(key) = edge::key(conn, &self.upstream.cluster, Some(picked), principal, kind) else { return };
+        let Some(key) = edge::key(conn, &self.upstream.cluster, Some(picked), principal, kind) else {
+            return;
+        };
         let edge = conn.worker.stats.edge(key);
         *self.exchange.edge.borrow_mut() = Some(edge.clone());
         if picked.endpoint.is_some() {
             picked.host.edges.borrow_mut()[slot] = Some(edge);
         } else {
-            self.exchange.http.edges.borrow_mut().push(((self.upstream.cluster.name.clone(), kind), edge));
+            self.exchange
+                .http
+                .edges
+                .borrow_mut()
+                .push(((self.upstream.cluster.name.clone(), kind), edge));
         }
     }
 
     /// The request for this connection. The headers stay only where a further attempt may need them.
     fn request(&mut self, picked: &Picked, lease: &Lease, last: bool, number: u32) -> Request<RequestBody> {
         let shared = matches!(lease, Lease::Shared(_));
-        let repeat = !last && self.retry.as_ref().is_some_and(|retry| shared || replay_bytes(retry).is_some());
+        let repeat = !last
+            && self
+                .retry
+                .as_ref()
+                .is_some_and(|retry| shared || replay_bytes(retry).is_some());
         let mut headers = std::mem::take(&mut self.headers);
         if repeat {
             self.headers = headers.clone();
@@ -557,7 +633,11 @@ impl Plan<'_> {
             if !self.upgrade {
                 carry::strip_connection_headers(&mut headers);
             }
-            *request.version_mut() = if self.http10 { Version::HTTP_10 } else { Version::HTTP_11 };
+            *request.version_mut() = if self.http10 {
+                Version::HTTP_10
+            } else {
+                Version::HTTP_11
+            };
             *request.uri_mut() = Uri::from(self.target.clone());
             headers.insert(header::HOST, authority);
             *request.extensions_mut() = self.extensions.clone();
@@ -579,8 +659,17 @@ impl Plan<'_> {
             carry::unpack(&mut self.headers);
         }
         let error = error.into_error();
-        if self.exchange.source.borrow().as_ref().is_some_and(|source| source.failed.get()) {
-            return Attempt::Failed { failure: Failure::DownstreamClosed, outcome: Ended::Final };
+        if self
+            .exchange
+            .source
+            .borrow()
+            .as_ref()
+            .is_some_and(|source| source.failed.get())
+        {
+            return Attempt::Failed {
+                failure: Failure::DownstreamClosed,
+                outcome: Ended::Final,
+            };
         }
         let refused = refused_stream(&error);
         self.upstream.stats.upstream_rq_rx_reset.inc();
@@ -593,7 +682,11 @@ impl Plan<'_> {
         } else {
             Failure::UpstreamReset { why }
         };
-        let outcome = if refused { Ended::Refused } else { Ended::Reset { request_sent } };
+        let outcome = if refused {
+            Ended::Refused
+        } else {
+            Ended::Reset { request_sent }
+        };
         Attempt::Failed { failure, outcome }
     }
 }
@@ -623,7 +716,7 @@ fn refused_stream(error: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM) 
+            return h2.reason() == Some(h2::Reason::REFUSED_STREAM)
                 || (h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR));
         }
         cause = error.source();
@@ -648,7 +741,11 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 fn respond(exchange: &Rc<Exchange>, response: Response<Incoming>, held: Held) -> Response<ResponseBody> {
     let (mut parts, incoming) = response.into_parts();
     carry::strip_connection_headers(&mut parts.headers);
-    parts.version = if exchange.http.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    parts.version = if exchange.http.http2 {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
     super::answer::finish_head(exchange, &mut parts.headers, true);
     exchange.details("via_upstream".into());
     let tail = Tail::new(exchange.clone(), Some(Box::new(held)));
@@ -662,4 +759,3 @@ fn respond(exchange: &Rc<Exchange>, response: Response<Incoming>, held: Held) ->
     }
     response
 }
-

@@ -22,19 +22,30 @@ use crate::{
 
 /// Does the request ask to switch protocols, and may it?
 pub fn asked(head: &Head, exchange: &Exchange, forward: &Forward) -> Result<bool, Failure> {
-    let Some(wanted) = head.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()) else {
+    let Some(wanted) = head
+        .headers
+        .get(header::UPGRADE)
+        .and_then(|value| value.to_str().ok())
+    else {
         return Ok(false);
     };
     let asks = head
         .headers
         .get(header::CONNECTION)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|list| list.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")));
+        .is_some_and(|list| {
+            list.split(',')
+                .any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+        });
     // `Upgrade: h2c` is an offer that may be passed over in silence (RFC 9113 §3.1).
     if !asks || exchange.http.http2 || wanted.eq_ignore_ascii_case("h2c") {
         return Ok(false);
     }
-    let by_route = forward.upgrades.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, on)| *on);
+    let by_route = forward
+        .upgrades
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+        .map(|(_, on)| *on);
     let by_listener = exchange
         .plan
         .hcm
@@ -66,14 +77,28 @@ pub fn switch(
     let stats = exchange.plan.stats.clone();
     stats.downstream_cx_upgrades_total.inc();
     exchange.details("via_upstream".into());
-    let response = Response::from_parts(parts, ResponseBody::Local { bytes: None::<Bytes>, tail: None });
+    let response = Response::from_parts(
+        parts,
+        ResponseBody::Local {
+            bytes: None::<Bytes>,
+            tail: None,
+        },
+    );
     exchange.answered(&response);
     let tail = Tail::new(exchange.clone(), Some(Box::new(held)));
     tokio::task::spawn_local(async move {
-        let Ok((downstream, upstream)) = tokio::try_join!(downstream, upstream) else { return };
+        let Ok((downstream, upstream)) = tokio::try_join!(downstream, upstream) else {
+            return;
+        };
         stats.downstream_cx_upgrades_active.inc();
         let traffic = Traffic::default();
-        copy(&mut TokioIo::new(downstream), &mut TokioIo::new(upstream), None, &traffic).await;
+        copy(
+            &mut TokioIo::new(downstream),
+            &mut TokioIo::new(upstream),
+            None,
+            &traffic,
+        )
+        .await;
         stats.downstream_cx_upgrades_active.dec();
         tail.sent(usize::try_from(traffic.sent.get()).unwrap_or(usize::MAX));
         tail.end_of_upgrade();

@@ -49,7 +49,10 @@ fn reconcile(
 ) -> usize {
     let snapshot = worker.store.snapshot();
     open.retain(|name, socket| {
-        let keep = snapshot.listeners.get(name).is_some_and(|l| l.bind && l.address == socket.address);
+        let keep = snapshot
+            .listeners
+            .get(name)
+            .is_some_and(|l| l.bind && l.address == socket.address);
         if !keep {
             socket.task.abort();
         }
@@ -64,7 +67,13 @@ fn reconcile(
             Ok(socket) => {
                 complaints.remove(name);
                 let task = tokio::task::spawn_local(accept(worker.clone(), name.clone(), socket));
-                open.insert(name.clone(), Open { address: listener.address, task });
+                open.insert(
+                    name.clone(),
+                    Open {
+                        address: listener.address,
+                        task,
+                    },
+                );
             }
             Err(error) => {
                 missing += 1;
@@ -84,7 +93,9 @@ async fn accept(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener) {
         match socket.accept().await {
             Ok((tcp, remote)) => {
                 // The newest configuration of this listener serves the connection.
-                let Some(listener) = worker.store.snapshot().listeners.get(&name).cloned() else { return };
+                let Some(listener) = worker.store.snapshot().listeners.get(&name).cloned() else {
+                    return;
+                };
                 tokio::task::spawn_local(conn::serve(worker.clone(), listener, tcp, remote));
             }
             Err(error) => {

@@ -10,7 +10,11 @@ const BACKLOG: i32 = 4096;
 
 /// Binds a listening socket that shares its address with the other workers' sockets.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         // `[::]` must not take the IPv4 port away from `0.0.0.0`, which is a listener of its own.
         socket.set_only_v6(true)?;

@@ -7,7 +7,11 @@ use tokio::net::TcpStream;
 
 /// The destination before redirection, or `None` when the connection was not redirected.
 pub fn original_destination(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
-    let origin = if local.is_ipv4() { origin_v4(stream) } else { origin_v6(stream) };
+    let origin = if local.is_ipv4() {
+        origin_v4(stream)
+    } else {
+        origin_v6(stream)
+    };
     origin.filter(|address| *address != local)
 }
 

@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a silent client is given before the server may speak first.
 pub const GRACE: Duration = Duration::from_millis(20);
+/// The same where TLS may come, and the client is most likely a proxy on a busy machine.
+pub const HELLO_GRACE: Duration = Duration::from_millis(500);
 /// The most that is looked at: a TLS record is at most 16 KiB and a hello fits into one.
 const LIMIT: usize = 17 * 1024;
 
@@ -94,7 +96,7 @@ pub async fn peek(
 }
 
 /// Are all questions answered by these bytes?
-fn answer(buffer: &[u8], inspect: Inspect, peeked: &mut Peeked) -> bool {
+pub fn answer(buffer: &[u8], inspect: Inspect, peeked: &mut Peeked) -> bool {
     if inspect.tls && peeked.hello.is_none() {
         match tls::hello(buffer) {
             Sniff::Found(hello) => {

@@ -50,12 +50,19 @@ impl Plan {
                 Sink::HttpGrpc(sink) | Sink::TcpGrpc(sink) => {
                     wanted.add_request(&super::report::STANDARD_REQUEST_HEADERS);
                     wanted.add_request(&sink.request_headers);
-                    sink.response_headers.iter().for_each(|name| add(&mut wanted.response, name));
-                    sink.response_trailers.iter().for_each(|name| add(&mut wanted.trailers, name));
+                    sink.response_headers
+                        .iter()
+                        .for_each(|name| add(&mut wanted.response, name));
+                    sink.response_trailers
+                        .iter()
+                        .for_each(|name| add(&mut wanted.trailers, name));
                 }
             }
         }
-        Self { wanted, logs: logs.to_vec() }
+        Self {
+            wanted,
+            logs: logs.to_vec(),
+        }
     }
 
     /// Nothing is logged: no record need be made.
@@ -102,7 +109,10 @@ fn add(names: &mut Vec<HeaderName>, name: &HeaderName) {
 /// Several lines of one header are joined by commas, as RFC 9110 §5.3 allows.
 fn values(names: &[HeaderName], headers: &HeaderMap) -> Vec<Option<Box<str>>> {
     let value = |name: &HeaderName| {
-        let mut lines = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let mut lines = headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()));
         let first = lines.next()?;
         let mut text = first.into_owned();
         for line in lines {

@@ -63,7 +63,14 @@ impl Workload {
 
     /// The form [`Workload::from_metadata`] reads.
     pub fn to_metadata(&self) -> String {
-        let Self { name, namespace, canonical_service, canonical_revision, kube_cluster, .. } = self;
+        let Self {
+            name,
+            namespace,
+            canonical_service,
+            canonical_revision,
+            kube_cluster,
+            ..
+        } = self;
         format!("{name};{namespace};{canonical_service};{canonical_revision};{kube_cluster}")
     }
 }
@@ -147,7 +154,10 @@ pub struct Outcome {
 /// A complete label set of the request metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RequestKey {
-    Set { edge: Arc<EdgeKey>, outcome: Outcome },
+    Set {
+        edge: Arc<EdgeKey>,
+        outcome: Outcome,
+    },
     /// The one set for everything past the bound.
     Other,
 }
@@ -166,8 +176,16 @@ impl EdgeKey {
     /// The labels that an edge fixes, in Istio's order.
     pub fn labels(&self) -> Vec<Label> {
         let mut labels = vec![("reporter", self.reporter.as_str().to_owned())];
-        labels.extend(workload_labels(SOURCE, &self.source, self.source_principal.as_deref()));
-        labels.extend(workload_labels(DESTINATION, &self.destination, self.destination_principal.as_deref()));
+        labels.extend(workload_labels(
+            SOURCE,
+            &self.source,
+            self.source_principal.as_deref(),
+        ));
+        labels.extend(workload_labels(
+            DESTINATION,
+            &self.destination,
+            self.destination_principal.as_deref(),
+        ));
         labels.push(("destination_service", known(&self.service.host)));
         labels.push(("destination_service_name", known(&self.service.name)));
         labels.push(("destination_service_namespace", known(&self.service.namespace)));
@@ -183,7 +201,10 @@ impl RequestKey {
             Self::Set { edge, outcome } => {
                 let mut labels = edge.labels();
                 labels.push(("response_code", outcome.status.to_string()));
-                labels.push(("grpc_response_status", outcome.grpc_status.map_or(String::new(), |s| s.to_string())));
+                labels.push((
+                    "grpc_response_status",
+                    outcome.grpc_status.map_or(String::new(), |s| s.to_string()),
+                ));
                 labels.push(("response_flags", outcome.flags.to_string()));
                 labels
             }
@@ -238,7 +259,11 @@ const EDGE_TAIL: [&str; 5] = [
 ];
 
 fn known(text: &str) -> String {
-    if text.is_empty() { UNKNOWN.to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn workload_labels(names: [&'static str; 8], workload: &Workload, principal: Option<&str>) -> Vec<Label> {
@@ -277,7 +302,10 @@ mod tests {
     fn endpoint_metadata_both_ways() {
         let workload = Workload::from_metadata("reviews-v1;default;reviews;v1;Kubernetes");
         assert_eq!(workload.to_metadata(), "reviews-v1;default;reviews;v1;Kubernetes");
-        assert_eq!((workload.app.as_str(), workload.version.as_str()), ("reviews", "v1"));
+        assert_eq!(
+            (workload.app.as_str(), workload.version.as_str()),
+            ("reviews", "v1")
+        );
         assert_eq!(Workload::from_metadata("").name, "");
     }
 
@@ -294,9 +322,15 @@ mod tests {
             security: Security::Unknown,
         });
         let names = |labels: Vec<Label>| labels.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        let set = RequestKey::Set { edge: Arc::clone(&edge), outcome: Outcome::default() };
+        let set = RequestKey::Set {
+            edge: Arc::clone(&edge),
+            outcome: Outcome::default(),
+        };
         assert_eq!(names(set.labels()), names(RequestKey::Other.labels()));
-        let set = ConnectionKey::Set { edge, flags: Flags::default() };
+        let set = ConnectionKey::Set {
+            edge,
+            flags: Flags::default(),
+        };
         assert_eq!(names(set.labels()), names(ConnectionKey::Other.labels()));
     }
 }

@@ -72,7 +72,15 @@ impl Outlet {
     /// `connect` opens channels to the clusters of the access-log service and the trace collectors.
     pub fn new(stats: Stats, host: Host, connect: Arc<dyn Connect>) -> Self {
         let (wake, end, ended) = (Arc::new(Notify::new()), Notify::new(), Notify::new());
-        let inner = Inner { rings: Mutex::default(), wake, stats, host, connect, end, ended };
+        let inner = Inner {
+            rings: Mutex::default(),
+            wake,
+            stats,
+            host,
+            connect,
+            end,
+            ended,
+        };
         Self(Arc::new(inner))
     }
 
@@ -87,7 +95,11 @@ impl Outlet {
     pub async fn run(&self, drain: Drain) {
         let inner = &self.0;
         let mut writer = Writer::new(inner.stats.clone());
-        let mut reports = report::Reports::new(inner.stats.clone(), inner.host.clone(), Arc::clone(&inner.connect));
+        let mut reports = report::Reports::new(
+            inner.stats.clone(),
+            inner.host.clone(),
+            Arc::clone(&inner.connect),
+        );
         loop {
             tokio::select! {
                 () = inner.wake.notified() => {
@@ -107,7 +119,10 @@ impl Outlet {
     /// Writes and sends what is left; call it when the workers have finished. Waits [`FINISH`] at most.
     pub async fn finish(&self) {
         self.0.end.notify_one();
-        if tokio::time::timeout(FINISH, self.0.ended.notified()).await.is_err() {
+        if tokio::time::timeout(FINISH, self.0.ended.notified())
+            .await
+            .is_err()
+        {
             tracing::debug!("the last records could not be delivered in time");
         }
     }
@@ -140,7 +155,9 @@ impl Outlet {
             }
             match &log.sink {
                 Sink::File { path, format } => {
-                    writer.file(path, |out| access_log::line(format, record, plan.wanted(), &self.0.host, out));
+                    writer.file(path, |out| {
+                        access_log::line(format, record, plan.wanted(), &self.0.host, out)
+                    });
                 }
                 Sink::Stdout(format) => {
                     writer.stdout(|out| access_log::line(format, record, plan.wanted(), &self.0.host, out));
@@ -177,9 +194,21 @@ mod tests {
     #[tokio::test]
     async fn records_become_lines_before_the_end() {
         let path = std::env::temp_dir().join(format!("gossamer-outlet-{}", std::process::id()));
-        let pieces = vec![Piece::Text("status ".into()), Piece::Command(Command::ResponseCode, None)];
-        let format = LogFormat::Text(Format { pieces, omit_empty: false });
-        let log = AccessLog { sink: Sink::File { path: path.clone(), format }, filter: None };
+        let pieces = vec![
+            Piece::Text("status ".into()),
+            Piece::Command(Command::ResponseCode, None),
+        ];
+        let format = LogFormat::Text(Format {
+            pieces,
+            omit_empty: false,
+        });
+        let log = AccessLog {
+            sink: Sink::File {
+                path: path.clone(),
+                format,
+            },
+            filter: None,
+        };
         let plan = Arc::new(Plan::compile(&[Arc::new(log)]));
         let outlet = Outlet::new(Stats::new(), Host::default(), Arc::new(NoConnect));
         let (_trigger, drain) = mesh_runtime::drain::channel();
@@ -198,7 +227,10 @@ mod tests {
         .unwrap();
         outlet.finish().await;
         running.await.unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "status 200\nstatus 200\nstatus 200\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "status 200\nstatus 200\nstatus 200\n"
+        );
         std::fs::remove_file(path).unwrap();
     }
 }

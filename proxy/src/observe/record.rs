@@ -218,7 +218,13 @@ pub(crate) fn example() -> AccessRecord {
         flags: Flags::none(),
         details: "via_upstream".into(),
         termination: None,
-        sizes: Sizes { request_headers: 80, request_body: 3, response_headers: 90, response_body: 295, ..Sizes::default() },
+        sizes: Sizes {
+            request_headers: 80,
+            request_body: 3,
+            response_headers: 90,
+            response_body: 295,
+            ..Sizes::default()
+        },
         downstream: Arc::new(Downstream {
             connection_id: 42,
             remote: address(3, 51000),
@@ -243,9 +249,13 @@ pub(crate) fn example() -> AccessRecord {
         trace: None,
         ends: Ends {
             reporter: Reporter::Source,
-            source: Arc::new(Workload::from_metadata("productpage-v1;default;productpage;v1;Kubernetes")),
+            source: Arc::new(Workload::from_metadata(
+                "productpage-v1;default;productpage;v1;Kubernetes",
+            )),
             source_principal: None,
-            destination: Arc::new(Workload::from_metadata("reviews-v1;default;reviews;v1;Kubernetes")),
+            destination: Arc::new(Workload::from_metadata(
+                "reviews-v1;default;reviews;v1;Kubernetes",
+            )),
             destination_principal: Some("spiffe://cluster.local/ns/default/sa/reviews".into()),
             service: Arc::new(Service {
                 host: "reviews.default.svc.cluster.local".into(),
@@ -253,6 +263,9 @@ pub(crate) fn example() -> AccessRecord {
                 namespace: "default".into(),
             }),
         },
-        object: Some(Arc::new(Object { text: "virtualservice default/reviews".into(), version: "12".into() })),
+        object: Some(Arc::new(Object {
+            text: "virtualservice default/reviews".into(),
+            version: "12".into(),
+        })),
     }
 }

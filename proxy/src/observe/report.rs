@@ -36,8 +36,11 @@ const MAX_DESTINATIONS: usize = 32;
 const FINISH: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The headers that every HTTP entry has a field for.
-pub const STANDARD_REQUEST_HEADERS: [HeaderName; 3] =
-    [http::header::USER_AGENT, http::header::REFERER, HeaderName::from_static("x-forwarded-for")];
+pub const STANDARD_REQUEST_HEADERS: [HeaderName; 3] = [
+    http::header::USER_AGENT,
+    http::header::REFERER,
+    HeaderName::from_static("x-forwarded-for"),
+];
 
 /// Opens gRPC channels to clusters of the configuration.
 pub trait Connect: Send + Sync + 'static {
@@ -89,7 +92,14 @@ pub struct Reports {
 
 impl Reports {
     pub fn new(stats: Stats, host: Host, connect: Arc<dyn Connect>) -> Self {
-        Self { stats, host, connect, logs: Vec::new(), spans: HashMap::new(), tasks: JoinSet::new() }
+        Self {
+            stats,
+            host,
+            connect,
+            logs: Vec::new(),
+            spans: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Adds a record to the batch for this sink.
@@ -111,9 +121,21 @@ impl Reports {
         if !self.spans.contains_key(&span.target) && self.spans.len() < MAX_DESTINATIONS {
             let (queue, batches) = mpsc::channel(QUEUE);
             let target = Arc::clone(&span.target);
-            let task = spans::run(target, self.host.clone(), Arc::clone(&self.connect), batches, self.stats.clone());
+            let task = spans::run(
+                target,
+                self.host.clone(),
+                Arc::clone(&self.connect),
+                batches,
+                self.stats.clone(),
+            );
             self.tasks.spawn(task);
-            self.spans.insert(Arc::clone(&span.target), SpanDestination { pending: Vec::new(), queue });
+            self.spans.insert(
+                Arc::clone(&span.target),
+                SpanDestination {
+                    pending: Vec::new(),
+                    queue,
+                },
+            );
         }
         match self.spans.get_mut(&span.target) {
             Some(destination) => destination.pending.push(span),
@@ -159,9 +181,19 @@ impl Reports {
             self.logs.remove(0);
         }
         let (queue, batches) = mpsc::channel(QUEUE);
-        let task = service::run(sink.clone(), self.host.clone(), Arc::clone(&self.connect), batches, self.stats.clone());
+        let task = service::run(
+            sink.clone(),
+            self.host.clone(),
+            Arc::clone(&self.connect),
+            batches,
+            self.stats.clone(),
+        );
         self.tasks.spawn(task);
-        self.logs.push(LogDestination { sink: sink.clone(), pending: Pending::default(), queue });
+        self.logs.push(LogDestination {
+            sink: sink.clone(),
+            pending: Pending::default(),
+            queue,
+        });
         Some(self.logs.len() - 1)
     }
 }

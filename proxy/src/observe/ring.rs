@@ -20,7 +20,12 @@ pub struct Ring<T> {
 impl<T> Ring<T> {
     /// `wake` is shared by all rings of one reader.
     pub fn new(capacity: usize, wake: Arc<Notify>) -> Self {
-        Self { items: Mutex::default(), capacity, dropped: AtomicU64::new(0), wake }
+        Self {
+            items: Mutex::default(),
+            capacity,
+            dropped: AtomicU64::new(0),
+            wake,
+        }
     }
 
     /// Never waits: past the bound the item is dropped and counted.

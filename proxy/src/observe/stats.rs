@@ -84,7 +84,11 @@ impl Stats {
     pub fn shard(&self) -> Shard {
         let mut registry = self.lock();
         registry.shards += 1;
-        Shard { stats: self.clone(), number: registry.shards, edges: std::cell::RefCell::default() }
+        Shard {
+            stats: self.clone(),
+            number: registry.shards,
+            edges: std::cell::RefCell::default(),
+        }
     }
 
     /// The numbers of the control thread.
@@ -100,7 +104,9 @@ impl Stats {
     /// Drops the numbers of clusters that are neither configured nor still in use by a worker.
     pub fn forget_clusters(&self, configured: impl Fn(&str) -> bool) {
         let mut registry = self.lock();
-        registry.clusters.retain(|name, shards| configured(name) || in_use(shards));
+        registry
+            .clusters
+            .retain(|name, shards| configured(name) || in_use(shards));
         // Endpoints come and go without the cluster: their numbers live as long as a worker holds them.
         registry.hosts.retain(|_, hosts| {
             hosts.retain(|_, shards| in_use(shards));
@@ -110,13 +116,17 @@ impl Stats {
 
     /// Drops the numbers of listeners that are neither configured nor still in use by a worker.
     pub fn forget_listeners(&self, configured: impl Fn(&str) -> bool) {
-        self.lock().listeners.retain(|name, shards| configured(name) || in_use(shards));
+        self.lock()
+            .listeners
+            .retain(|name, shards| configured(name) || in_use(shards));
     }
 
     /// One merged number of a cluster, for the `/clusters` page.
     pub fn cluster_value(&self, cluster: &str, stat: &str) -> u64 {
         let registry = self.lock();
-        let Some(shards) = registry.clusters.get(cluster) else { return 0 };
+        let Some(shards) = registry.clusters.get(cluster) else {
+            return 0;
+        };
         let mut sum = 0u64;
         for (_, group) in shards {
             for (name, cell) in group.cells() {
@@ -228,7 +238,11 @@ impl Shard {
             edges.retain(|_, edge| edge.strong_count() > 0);
         }
         let key = Arc::new(key);
-        let inner = std::rc::Rc::new(request::EdgeInner::new(Arc::clone(&key), self.stats.clone(), self.number));
+        let inner = std::rc::Rc::new(request::EdgeInner::new(
+            Arc::clone(&key),
+            self.stats.clone(),
+            self.number,
+        ));
         edges.insert(key, std::rc::Rc::downgrade(&inner));
         Edge(inner)
     }
@@ -274,7 +288,11 @@ mod tests {
         two.cluster("b").upstream_rq_total.inc();
         assert_eq!(stats.cluster_value("a", "upstream_rq_total"), 4);
         stats.forget_clusters(|_| false);
-        assert_eq!(stats.cluster_value("a", "upstream_rq_total"), 4, "a worker still holds it");
+        assert_eq!(
+            stats.cluster_value("a", "upstream_rq_total"),
+            4,
+            "a worker still holds it"
+        );
         assert_eq!(stats.cluster_value("b", "upstream_rq_total"), 0);
         drop(handle);
         stats.forget_clusters(|_| false);
@@ -289,7 +307,9 @@ mod tests {
         one.listener("l").downstream_cx_active.inc();
         two.listener("l").downstream_cx_active.dec();
         let samples = stats.collect();
-        let sample = samples.iter().find(|s| s.text_name() == "listener.l.downstream_cx_active");
+        let sample = samples
+            .iter()
+            .find(|s| s.text_name() == "listener.l.downstream_cx_active");
         assert_eq!(sample.map(|s| &s.value), Some(&Value::Gauge(1)));
     }
 
@@ -300,7 +320,10 @@ mod tests {
         for n in 0..MAX_NAMED_COUNTERS + 10 {
             shard.counter(&format!("x.{n}")).inc();
         }
-        let others = stats.collect().into_iter().find(|s| s.text_name() == "stats.other");
+        let others = stats
+            .collect()
+            .into_iter()
+            .find(|s| s.text_name() == "stats.other");
         assert_eq!(others.map(|s| s.value), Some(Value::Counter(10)));
     }
 }

@@ -59,12 +59,32 @@ pub struct Settings {
 pub fn plan(settings: &Settings) -> String {
     let mut text = removal();
     line(&mut text, 0, &format!("table {TABLE} {{"));
-    chain(&mut text, "output", "type nat hook output priority -100; policy accept;", &output(settings));
-    chain(&mut text, "prerouting", "type nat hook prerouting priority -100; policy accept;", &prerouting(settings));
+    chain(
+        &mut text,
+        "output",
+        "type nat hook output priority -100; policy accept;",
+        &output(settings),
+    );
+    chain(
+        &mut text,
+        "prerouting",
+        "type nat hook prerouting priority -100; policy accept;",
+        &prerouting(settings),
+    );
     if settings.dns.is_some() {
-        chain(&mut text, "zones_output", "type filter hook output priority -300; policy accept;", &zones(settings));
+        chain(
+            &mut text,
+            "zones_output",
+            "type filter hook output priority -300; policy accept;",
+            &zones(settings),
+        );
         let replies = ["udp sport 53 ct zone set 1".to_owned()];
-        chain(&mut text, "zones_input", "type filter hook prerouting priority -300; policy accept;", &replies);
+        chain(
+            &mut text,
+            "zones_input",
+            "type filter hook prerouting priority -300; policy accept;",
+            &replies,
+        );
     }
     line(&mut text, 0, "}");
     text
@@ -108,8 +128,11 @@ fn proxy(settings: &Settings) -> Vec<String> {
 
 /// Matches for these networks: `ip daddr { … }` and `ip6 daddr { … }`, as far as there are any.
 fn destinations(nets: &[IpNet]) -> Vec<String> {
-    let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = IpNet::aggregate(&nets.to_vec()).into_iter().partition(|net| net.addr().is_ipv4());
-    let family = |name: &str, nets: Vec<IpNet>| (!nets.is_empty()).then(|| format!("{name} daddr {}", set(&nets)));
+    let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = IpNet::aggregate(&nets.to_vec())
+        .into_iter()
+        .partition(|net| net.addr().is_ipv4());
+    let family =
+        |name: &str, nets: Vec<IpNet>| (!nets.is_empty()).then(|| format!("{name} daddr {}", set(&nets)));
     family("ip", v4).into_iter().chain(family("ip6", v6)).collect()
 }
 
@@ -118,7 +141,10 @@ fn resolvers(addresses: &[IpAddr]) -> Vec<String> {
         return vec![String::new()];
     }
     let nets: Vec<IpNet> = addresses.iter().copied().map(IpNet::from).collect();
-    destinations(&nets).into_iter().map(|matches| matches + " ").collect()
+    destinations(&nets)
+        .into_iter()
+        .map(|matches| matches + " ")
+        .collect()
 }
 
 fn output(settings: &Settings) -> Vec<String> {
@@ -135,12 +161,17 @@ fn output(settings: &Settings) -> Vec<String> {
         for own_address in ["ip daddr != 127.0.0.1", "ip6 daddr != ::1"] {
             let ports = set(&direct);
             let port = settings.inbound_port;
-            rules.push(format!("oifname \"lo\" {own_address} tcp dport != {ports} {owner} redirect to :{port}"));
+            rules.push(format!(
+                "oifname \"lo\" {own_address} tcp dport != {ports} {owner} redirect to :{port}"
+            ));
         }
     }
     rules.extend(proxy(settings).into_iter().map(|owner| format!("{owner} accept")));
     if !settings.exclude_outbound_ports.is_empty() {
-        rules.push(format!("tcp dport {} accept", set(&settings.exclude_outbound_ports)));
+        rules.push(format!(
+            "tcp dport {} accept",
+            set(&settings.exclude_outbound_ports)
+        ));
         if settings.exclude_outbound_ports.contains(&53) {
             rules.push("udp dport 53 accept".to_owned());
         }
@@ -153,15 +184,26 @@ fn output(settings: &Settings) -> Vec<String> {
         }
     }
     rules.push("oifname \"lo\" accept".to_owned());
-    rules.extend(destinations(&settings.exclude_outbound_ranges).into_iter().map(|nets| format!("{nets} accept")));
+    rules.extend(
+        destinations(&settings.exclude_outbound_ranges)
+            .into_iter()
+            .map(|nets| format!("{nets} accept")),
+    );
     let port = settings.outbound_port;
     if !settings.outbound_ports.is_empty() {
-        rules.push(format!("tcp dport {} redirect to :{port}", set(&settings.outbound_ports)));
+        rules.push(format!(
+            "tcp dport {} redirect to :{port}",
+            set(&settings.outbound_ports)
+        ));
     }
     match &settings.outbound_ranges {
         Ranges::All => rules.push(format!("meta l4proto tcp redirect to :{port}")),
         Ranges::Only(nets) => {
-            rules.extend(destinations(nets).into_iter().map(|nets| format!("{nets} meta l4proto tcp redirect to :{port}")));
+            rules.extend(
+                destinations(nets)
+                    .into_iter()
+                    .map(|nets| format!("{nets} meta l4proto tcp redirect to :{port}")),
+            );
         }
     }
     rules
@@ -190,7 +232,10 @@ fn prerouting(settings: &Settings) -> Vec<String> {
 fn zones(settings: &Settings) -> Vec<String> {
     let mut rules = Vec::new();
     for owner in proxy(settings) {
-        rules.push(format!("udp sport {} {owner} ct zone set 2 accept", settings.dns_port));
+        rules.push(format!(
+            "udp sport {} {owner} ct zone set 2 accept",
+            settings.dns_port
+        ));
         rules.push(format!("udp dport 53 {owner} ct zone set 1 accept"));
     }
     for resolver in resolvers(settings.dns.as_deref().unwrap_or_default()) {

@@ -58,10 +58,28 @@ table inet gossamer {
 
 #[test]
 fn every_option_has_its_rule() {
-    let text = plan(&settings(&[
-        "-b", "80,443", "-d", "8081", "-i", "10.0.0.0/8,fd00::/8", "-x", "10.1.2.3/16,10.2.0.1", "-o", "53,6379", "-q", "9999",
-        "-c", "eth1,docker0", "--redirect-dns", "-u", "1337,0",
-    ]).unwrap());
+    let text = plan(
+        &settings(&[
+            "-b",
+            "80,443",
+            "-d",
+            "8081",
+            "-i",
+            "10.0.0.0/8,fd00::/8",
+            "-x",
+            "10.1.2.3/16,10.2.0.1",
+            "-o",
+            "53,6379",
+            "-q",
+            "9999",
+            "-c",
+            "eth1,docker0",
+            "--redirect-dns",
+            "-u",
+            "1337,0",
+        ])
+        .unwrap(),
+    );
     for rule in [
         "oifname { \"eth1\", \"docker0\" } accept",
         "iifname { \"eth1\", \"docker0\" } accept",
@@ -79,7 +97,10 @@ fn every_option_has_its_rule() {
         "udp sport 15053 meta skuid { 1337, 0 } ct zone set 2 accept",
         "udp sport 53 ct zone set 1",
     ] {
-        assert!(text.lines().any(|line| line.trim() == rule), "{rule} is missing in\n{text}");
+        assert!(
+            text.lines().any(|line| line.trim() == rule),
+            "{rule} is missing in\n{text}"
+        );
     }
     assert!(!text.contains("        meta l4proto tcp redirect"), "{text}");
     let all = plan(&settings(&["--capture-all-dns", "-i", ""]).unwrap());
@@ -89,9 +110,15 @@ fn every_option_has_its_rule() {
 #[test]
 fn bad_arguments_are_named() {
     for (args, text) in [
-        (vec!["-m", "TPROXY"], "interception mode \"TPROXY\" is not supported"),
+        (
+            vec!["-m", "TPROXY"],
+            "interception mode \"TPROXY\" is not supported",
+        ),
         (vec!["-b", "80,http"], "-b: \"http\" is not a port number"),
-        (vec!["-i", "10.0.0.0/33"], "-i: \"10.0.0.0/33\" is not an address range"),
+        (
+            vec!["-i", "10.0.0.0/33"],
+            "-i: \"10.0.0.0/33\" is not an address range",
+        ),
         (vec!["-c", "a\"b"], "-c: \"a\\\"b\" is not an interface's name"),
     ] {
         let error = settings(&args).unwrap_err().to_string();
@@ -102,8 +129,15 @@ fn bad_arguments_are_named() {
 /// Runs a command in this thread's namespace.
 fn run(line: &str) {
     let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap_or_else(|e| panic!("{line}: {e}"));
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap_or_else(|e| panic!("{line}: {e}"));
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Moves this thread (and the processes it starts) into a network namespace of its own, gone with the thread.
@@ -113,7 +147,11 @@ fn enter_namespace() {
 }
 
 fn namespace_path() -> String {
-    format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid())
+    format!(
+        "/proc/{}/task/{}/ns/net",
+        std::process::id(),
+        nix::unistd::gettid()
+    )
 }
 
 /// Makes sockets as this user: netfilter looks at who opened the socket, and the kernel keeps that per thread.
@@ -143,8 +181,17 @@ fn accepted(listener: &TcpListener) -> Option<SocketAddr> {
         if let Ok((stream, _)) = listener.accept() {
             let socket = socket2::SockRef::from(&stream);
             let local = stream.local_addr().unwrap();
-            let original = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
-            return Some(original.ok().and_then(|address| address.as_socket()).unwrap_or(local));
+            let original = if local.is_ipv4() {
+                socket.original_dst_v4()
+            } else {
+                socket.original_dst_v6()
+            };
+            return Some(
+                original
+                    .ok()
+                    .and_then(|address| address.as_socket())
+                    .unwrap_or(local),
+            );
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -194,7 +241,11 @@ fn pod_addresses(outside: &str) {
     run("ip link set gx0 up");
     run("ip route add default via 10.77.0.1");
     run("ip -6 route add default via fd77::1");
-    for line in ["ip addr add 10.77.0.1/24 dev gx1", "ip -6 addr add fd77::1/64 dev gx1 nodad", "ip link set gx1 up"] {
+    for line in [
+        "ip addr add 10.77.0.1/24 dev gx1",
+        "ip -6 addr add fd77::1/64 dev gx1 nodad",
+        "ip link set gx1 up",
+    ] {
         run(&format!("nsenter --net={outside} {line}"));
     }
 }
@@ -205,7 +256,11 @@ fn outbound() {
     let app = TcpListener::bind("0.0.0.0:8080").unwrap();
     for (n, service) in [at("10.96.0.1:80"), at("[fd00::1]:80")].into_iter().enumerate() {
         let _socket = connect_as(1000, service);
-        assert_eq!(accepted(&proxy[n]), Some(service), "an outbound connection lands on 15001");
+        assert_eq!(
+            accepted(&proxy[n]),
+            Some(service),
+            "an outbound connection lands on 15001"
+        );
     }
     let _direct = connect_as(1337, at("10.96.0.1:80"));
     assert_eq!(accepted(&proxy[0]), None, "the proxy's own connection passes");
@@ -214,12 +269,20 @@ fn outbound() {
     let _local = connect_as(1000, at("127.0.0.1:8080"));
     assert_eq!(accepted(&app), Some(at("127.0.0.1:8080")), "loopback passes");
     let _itself = connect_as(1337, at("10.77.0.2:8080"));
-    assert_eq!(accepted(&inbound), Some(at("10.77.0.2:8080")), "the proxy to its own pod lands on 15006");
+    assert_eq!(
+        accepted(&inbound),
+        Some(at("10.77.0.2:8080")),
+        "the proxy to its own pod lands on 15006"
+    );
     // The proxy to the application, from 127.0.0.6.
     let socket = as_user(1337, || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
     socket.bind(&at("127.0.0.6:0").into()).unwrap();
     socket.connect(&at("10.77.0.2:8080").into()).unwrap();
-    assert_eq!(accepted(&app), Some(at("10.77.0.2:8080")), "the inbound proxy reaches the application");
+    assert_eq!(
+        accepted(&app),
+        Some(at("10.77.0.2:8080")),
+        "the inbound proxy reaches the application"
+    );
 }
 
 /// A listener that leaves IPv4 to the one beside it.
@@ -235,7 +298,11 @@ fn inbound(ask: &mpsc::Sender<SocketAddr>) {
     let v4 = TcpListener::bind("0.0.0.0:15006").unwrap();
     let v6 = v6_only("[::]:15006");
     let health = TcpListener::bind("0.0.0.0:15021").unwrap();
-    for (listener, to) in [(&v4, at("10.77.0.2:9080")), (&v6, at("[fd77::2]:9080")), (&health, at("10.77.0.2:15021"))] {
+    for (listener, to) in [
+        (&v4, at("10.77.0.2:9080")),
+        (&v6, at("[fd77::2]:9080")),
+        (&health, at("10.77.0.2:15021")),
+    ] {
         ask.send(to).unwrap();
         assert_eq!(accepted(listener), Some(to), "an inbound connection to {to}");
     }

@@ -27,14 +27,18 @@ pub fn complete(snapshot: &Snapshot) -> Result<(), Reject> {
     let mut clusters: Vec<_> = snapshot.clusters.values().collect();
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     for cluster in clusters {
-        self::cluster(snapshot, cluster).map_err(|reject| Reject::new(format!("cluster {:?}", cluster.name), reject))?;
+        self::cluster(snapshot, cluster)
+            .map_err(|reject| Reject::new(format!("cluster {:?}", cluster.name), reject))?;
     }
     Ok(())
 }
 
 fn chain(snapshot: &Snapshot, chain: &Chain) -> Result<(), Reject> {
     if let Some(tls) = &chain.tls {
-        let trusted = tls.validation.iter().filter_map(|validation| validation.trusted.as_ref());
+        let trusted = tls
+            .validation
+            .iter()
+            .filter_map(|validation| validation.trusted.as_ref());
         for reference in tls.certificates.iter().chain(trusted) {
             secret(snapshot, reference)?;
         }
@@ -44,9 +48,9 @@ fn chain(snapshot: &Snapshot, chain: &Chain) -> Result<(), Reject> {
             logs(snapshot, &proxy.access_log)?;
             match &proxy.clusters {
                 TcpClusters::Single(name) => named_cluster(snapshot, name),
-                TcpClusters::Weighted { choices, .. } => {
-                    choices.iter().try_for_each(|(name, _)| named_cluster(snapshot, name))
-                }
+                TcpClusters::Weighted { choices, .. } => choices
+                    .iter()
+                    .try_for_each(|(name, _)| named_cluster(snapshot, name)),
             }
         }
         Terminal::Http(hcm) => self::hcm(snapshot, hcm),
@@ -56,14 +60,19 @@ fn chain(snapshot: &Snapshot, chain: &Chain) -> Result<(), Reject> {
 
 fn hcm(snapshot: &Snapshot, hcm: &Hcm) -> Result<(), Reject> {
     logs(snapshot, &hcm.access_log)?;
-    if let Some(TracingProvider::OpenTelemetry { cluster, .. }) = hcm.tracing.as_ref().map(|tracing| &tracing.provider) {
+    if let Some(TracingProvider::OpenTelemetry { cluster, .. }) =
+        hcm.tracing.as_ref().map(|tracing| &tracing.provider)
+    {
         named_cluster(snapshot, cluster)?;
     }
     match &hcm.routes {
         RouteSource::Inline(config) => routes(snapshot, config),
         RouteSource::Rds(name) => match snapshot.routes.get(name) {
             Some(config) => routes(snapshot, config),
-            None => Err(Reject::new("rds", format!("there is no route configuration {name:?}"))),
+            None => Err(Reject::new(
+                "rds",
+                format!("there is no route configuration {name:?}"),
+            )),
         },
     }
 }
@@ -71,15 +80,20 @@ fn hcm(snapshot: &Snapshot, hcm: &Hcm) -> Result<(), Reject> {
 fn routes(snapshot: &Snapshot, config: &RouteConfig) -> Result<(), Reject> {
     for vhost in &config.vhosts {
         for (n, route) in vhost.routes.iter().enumerate() {
-            let Action::Forward(forward) = &route.action else { continue };
+            let Action::Forward(forward) = &route.action else {
+                continue;
+            };
             let found = match &forward.clusters {
                 Clusters::Single(name) => named_cluster(snapshot, name),
-                Clusters::Weighted(weighted) => {
-                    weighted.choices.iter().try_for_each(|choice| named_cluster(snapshot, &choice.cluster))
-                }
+                Clusters::Weighted(weighted) => weighted
+                    .choices
+                    .iter()
+                    .try_for_each(|choice| named_cluster(snapshot, &choice.cluster)),
                 Clusters::Header(_) => Ok(()),
             };
-            found.map_err(|reject| Reject::new(format!("virtual host {:?}, route {n}", vhost.name), reject.why))?;
+            found.map_err(|reject| {
+                Reject::new(format!("virtual host {:?}, route {n}", vhost.name), reject.why)
+            })?;
         }
     }
     Ok(())
@@ -94,10 +108,16 @@ fn logs(snapshot: &Snapshot, logs: &[std::sync::Arc<AccessLog>]) -> Result<(), R
 
 fn cluster(snapshot: &Snapshot, cluster: &Cluster) -> Result<(), Reject> {
     if let Kind::Eds { .. } = &cluster.kind {
-        return Err(Reject::new("type", "EDS needs a control plane, and dynamic_resources names none"));
+        return Err(Reject::new(
+            "type",
+            "EDS needs a control plane, and dynamic_resources names none",
+        ));
     }
     for tls in cluster.transports() {
-        let trusted = tls.validation.iter().filter_map(|validation| validation.trusted.as_ref());
+        let trusted = tls
+            .validation
+            .iter()
+            .filter_map(|validation| validation.trusted.as_ref());
         for reference in tls.certificates.iter().chain(trusted) {
             secret(snapshot, reference)?;
         }
@@ -107,12 +127,20 @@ fn cluster(snapshot: &Snapshot, cluster: &Cluster) -> Result<(), Reject> {
 
 fn secret(snapshot: &Snapshot, reference: &SecretRef) -> Result<(), Reject> {
     match reference {
-        SecretRef::Sds { name, source: SdsSource::Static } if !snapshot.secrets.contains_key(name) => {
-            Err(Reject::new("transport_socket", format!("there is no static secret {name:?}")))
-        }
-        SecretRef::Sds { source: SdsSource::Ads, .. } => {
-            Err(Reject::new("transport_socket", "a secret by ads needs a control plane, and dynamic_resources names none"))
-        }
+        SecretRef::Sds {
+            name,
+            source: SdsSource::Static,
+        } if !snapshot.secrets.contains_key(name) => Err(Reject::new(
+            "transport_socket",
+            format!("there is no static secret {name:?}"),
+        )),
+        SecretRef::Sds {
+            source: SdsSource::Ads,
+            ..
+        } => Err(Reject::new(
+            "transport_socket",
+            "a secret by ads needs a control plane, and dynamic_resources names none",
+        )),
         _ => Ok(()),
     }
 }

@@ -35,7 +35,10 @@ pub fn detect(bytes: &[u8]) -> Sniff<Version> {
         return Sniff::NeedMore;
     }
     // Empty lines before a request line are allowed (RFC 9112, 2.2).
-    let start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let start = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
     request_line(&bytes[start..])
 }
 
@@ -51,7 +54,11 @@ fn request_line(bytes: &[u8]) -> Sniff<Version> {
     }
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         let bad = bytes.iter().any(|byte| byte.is_ascii_control() && *byte != b'\r');
-        return if bad || bytes.len() > MAX_LINE { Sniff::Not } else { Sniff::NeedMore };
+        return if bad || bytes.len() > MAX_LINE {
+            Sniff::Not
+        } else {
+            Sniff::NeedMore
+        };
     };
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
     match line.rsplit(|byte| *byte == b' ').next() {
@@ -73,7 +80,10 @@ mod tests {
     #[test]
     fn verdicts() {
         for (bytes, expect) in [
-            (&b"GET / HTTP/1.1\r\nhost: a\r\n"[..], Sniff::Found(Version::Http11)),
+            (
+                &b"GET / HTTP/1.1\r\nhost: a\r\n"[..],
+                Sniff::Found(Version::Http11),
+            ),
             (b"GET / HTTP/1.0\r\n", Sniff::Found(Version::Http10)),
             (b"\r\nPOST /x HTTP/1.1\n", Sniff::Found(Version::Http11)),
             (b"M-SEARCH * HTTP/1.1\r\n", Sniff::Found(Version::Http11)),

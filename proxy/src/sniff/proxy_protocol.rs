@@ -25,27 +25,51 @@ pub fn header(bytes: &[u8]) -> Sniff<Header> {
         return version2(bytes);
     }
     let start = &bytes[..bytes.len().min(6)];
-    if b"PROXY ".starts_with(start) { version1(bytes) } else { Sniff::Not }
+    if b"PROXY ".starts_with(start) {
+        version1(bytes)
+    } else {
+        Sniff::Not
+    }
 }
 
 fn version1(bytes: &[u8]) -> Sniff<Header> {
     let Some(end) = bytes.windows(2).take(MAX_LINE).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < MAX_LINE { Sniff::NeedMore } else { Sniff::Not };
+        return if bytes.len() < MAX_LINE {
+            Sniff::NeedMore
+        } else {
+            Sniff::Not
+        };
     };
     let length = end + 2;
-    let Ok(line) = std::str::from_utf8(&bytes[..end]) else { return Sniff::Not };
+    let Ok(line) = std::str::from_utf8(&bytes[..end]) else {
+        return Sniff::Not;
+    };
     let parts: Vec<&str> = line.split(' ').collect();
     match parts[..] {
-        ["PROXY", "UNKNOWN", ..] => Sniff::Found(Header { length, addresses: None }),
-        ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] => {
+        ["PROXY", "UNKNOWN", ..] => Sniff::Found(Header {
+            length,
+            addresses: None,
+        }),
+        [
+            "PROXY",
+            family @ ("TCP4" | "TCP6"),
+            source,
+            destination,
+            source_port,
+            destination_port,
+        ] => {
             let address = |ip: &str, port: &str| {
                 let ip: IpAddr = ip.parse().ok()?;
                 (ip.is_ipv4() == (family == "TCP4")).then_some(SocketAddr::new(ip, port.parse().ok()?))
             };
-            match (address(source, source_port), address(destination, destination_port)) {
-                (Some(source), Some(destination)) => {
-                    Sniff::Found(Header { length, addresses: Some((source, destination)) })
-                }
+            match (
+                address(source, source_port),
+                address(destination, destination_port),
+            ) {
+                (Some(source), Some(destination)) => Sniff::Found(Header {
+                    length,
+                    addresses: Some((source, destination)),
+                }),
                 _ => Sniff::Not,
             }
         }
@@ -54,32 +78,43 @@ fn version1(bytes: &[u8]) -> Sniff<Header> {
 }
 
 fn version2(bytes: &[u8]) -> Sniff<Header> {
-    let Some((head, rest)) = bytes.split_at_checked(16) else { return Sniff::NeedMore };
+    let Some((head, rest)) = bytes.split_at_checked(16) else {
+        return Sniff::NeedMore;
+    };
     let (version, command) = (head[12] >> 4, head[12] & 0xf);
     let size = usize::from(u16::from_be_bytes([head[14], head[15]]));
     if version != 2 || command > 1 || size > MAX_BODY {
         return Sniff::Not;
     }
-    let Some(body) = rest.get(..size) else { return Sniff::NeedMore };
+    let Some(body) = rest.get(..size) else {
+        return Sniff::NeedMore;
+    };
     let length = 16 + size;
     let addresses = match (command, head[13]) {
         // LOCAL: the balancer's own connection.
         (0, _) => None,
         (_, 0x11) => {
-            let Some(body) = body.first_chunk::<12>() else { return Sniff::Not };
+            let Some(body) = body.first_chunk::<12>() else {
+                return Sniff::Not;
+            };
             let ip = |at: usize| IpAddr::from([body[at], body[at + 1], body[at + 2], body[at + 3]]);
             let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
             Some((SocketAddr::new(ip(0), port(8)), SocketAddr::new(ip(4), port(10))))
         }
         (_, 0x21) => {
-            let Some(body) = body.first_chunk::<36>() else { return Sniff::Not };
+            let Some(body) = body.first_chunk::<36>() else {
+                return Sniff::Not;
+            };
             let ip = |at: usize| {
                 let mut octets = [0; 16];
                 octets.copy_from_slice(&body[at..at + 16]);
                 IpAddr::from(octets)
             };
             let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
-            Some((SocketAddr::new(ip(0), port(32)), SocketAddr::new(ip(16), port(34))))
+            Some((
+                SocketAddr::new(ip(0), port(32)),
+                SocketAddr::new(ip(16), port(34)),
+            ))
         }
         // Other families tell nothing that is understood; the header must still be skipped.
         _ => None,
@@ -99,26 +134,59 @@ mod tests {
     fn version_1() {
         let line = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET";
         let addresses = Some((address("192.168.0.1:56324"), address("192.168.0.11:443")));
-        assert_eq!(header(line), Sniff::Found(Header { length: 47, addresses }));
+        assert_eq!(
+            header(line),
+            Sniff::Found(Header {
+                length: 47,
+                addresses
+            })
+        );
         for length in 0..46 {
             assert_eq!(header(&line[..length]), Sniff::NeedMore, "{length}");
         }
-        assert_eq!(header(b"PROXY UNKNOWN\r\n"), Sniff::Found(Header { length: 15, addresses: None }));
-        for bad in [&b"PROXY TCP4 ::1 ::1 1 2\r\n"[..], b"PROXY TCP4 1.2.3.4\r\n", b"GET / HTTP/1.1", &[b'P'; 200]] {
+        assert_eq!(
+            header(b"PROXY UNKNOWN\r\n"),
+            Sniff::Found(Header {
+                length: 15,
+                addresses: None
+            })
+        );
+        for bad in [
+            &b"PROXY TCP4 ::1 ::1 1 2\r\n"[..],
+            b"PROXY TCP4 1.2.3.4\r\n",
+            b"GET / HTTP/1.1",
+            &[b'P'; 200],
+        ] {
             assert_eq!(header(bad), Sniff::Not, "{bad:?}");
         }
     }
 
     #[test]
     fn version_2() {
-        let v4 = [SIGNATURE, &[0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80]].concat();
+        let v4 = [
+            SIGNATURE,
+            &[0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80],
+        ]
+        .concat();
         let addresses = Some((address("10.0.0.1:4660"), address("10.0.0.2:80")));
-        assert_eq!(header(&v4), Sniff::Found(Header { length: 28, addresses }));
+        assert_eq!(
+            header(&v4),
+            Sniff::Found(Header {
+                length: 28,
+                addresses
+            })
+        );
         for length in 0..v4.len() {
             assert_eq!(header(&v4[..length]), Sniff::NeedMore, "{length}");
         }
         let local = [SIGNATURE, &[0x20, 0, 0, 0]].concat();
-        assert_eq!(header(&local), Sniff::Found(Header { length: 16, addresses: None }));
+        assert_eq!(
+            header(&local),
+            Sniff::Found(Header {
+                length: 16,
+                addresses: None
+            })
+        );
         let short = [SIGNATURE, &[0x21, 0x11, 0, 4, 1, 2, 3, 4]].concat();
         assert_eq!(header(&short), Sniff::Not);
     }

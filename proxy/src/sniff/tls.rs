@@ -38,10 +38,13 @@ fn message(bytes: &[u8]) -> Message {
     let mut message: Vec<u8> = Vec::new();
     loop {
         // A record: type, legacy version 3.x, length.
-        if rest.first().is_some_and(|kind| *kind != HANDSHAKE) || rest.get(1).is_some_and(|major| *major != 3) {
+        if rest.first().is_some_and(|kind| *kind != HANDSHAKE) || rest.get(1).is_some_and(|major| *major != 3)
+        {
             return Message::Other;
         }
-        let Some((header, body)) = rest.split_at_checked(5) else { return Message::Partial };
+        let Some((header, body)) = rest.split_at_checked(5) else {
+            return Message::Partial;
+        };
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if length == 0 || length > (1 << 14) {
             return Message::Other;
@@ -52,7 +55,8 @@ fn message(bytes: &[u8]) -> Message {
             return Message::Other;
         }
         if let Some(header) = message.get(..4) {
-            let whole = 4 + (usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]));
+            let whole =
+                4 + (usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]));
             if whole > MAX_BYTES {
                 return Message::Other;
             }
@@ -189,13 +193,21 @@ mod tests {
             split.extend_from_slice(&(part.len() as u16).to_be_bytes());
             split.extend_from_slice(part);
         }
-        let Sniff::Found(hello) = hello(&split) else { panic!() };
+        let Sniff::Found(hello) = hello(&split) else {
+            panic!()
+        };
         assert_eq!(hello.server_name.as_deref(), Some("a.com"));
     }
 
     #[test]
     fn other_bytes_are_not_tls() {
-        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x02", b"\x17", b"\x16\x03\x01\x00\x00", b"\x16\x03\x01\x00\x05\x02"] {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"\x16\x02",
+            b"\x17",
+            b"\x16\x03\x01\x00\x00",
+            b"\x16\x03\x01\x00\x05\x02",
+        ] {
             assert_eq!(hello(bytes), Sniff::Not, "{bytes:?}");
         }
         assert_eq!(hello(b""), Sniff::NeedMore);
@@ -212,7 +224,11 @@ mod tests {
                 let _ = hello(&damaged);
             }
         }
-        let endless = [&[HANDSHAKE, 3, 1, 0x40, 0, CLIENT_HELLO, 0xff, 0xff, 0xff][..], &[0; 100]].concat();
+        let endless = [
+            &[HANDSHAKE, 3, 1, 0x40, 0, CLIENT_HELLO, 0xff, 0xff, 0xff][..],
+            &[0; 100],
+        ]
+        .concat();
         assert_eq!(hello(&endless), Sniff::Not);
     }
 }

@@ -1,11 +1,7 @@
 //! The account of received configuration: for each resource the bytes as they came, its version, when, whether it is in
 //! force, and the last refusal. Admin pages print it; nothing on the path reads it.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use mesh_proto::{pb::google::protobuf::Any, xds::Type};
@@ -59,8 +55,22 @@ pub struct Ledger {
 
 impl Ledger {
     /// A resource was taken.
-    pub fn taken(&mut self, kind: Type, name: &str, body: Bytes, version: &str, at: SystemTime, state: State) {
-        let row = Row { body, version: version.to_owned(), updated: at, state, failure: None };
+    pub fn taken(
+        &mut self,
+        kind: Type,
+        name: &str,
+        body: Bytes,
+        version: &str,
+        at: SystemTime,
+        state: State,
+    ) {
+        let row = Row {
+            body,
+            version: version.to_owned(),
+            updated: at,
+            state,
+            failure: None,
+        };
         self.rows.insert((kind, name.into()), row);
     }
 
@@ -83,21 +93,29 @@ impl Ledger {
 
     /// Forgets resources of a kind that nobody asks for any more.
     pub fn retain(&mut self, kind: Type, wanted: impl Fn(&str) -> bool) {
-        self.rows.retain(|(row_kind, name), row| *row_kind != kind || row.state == State::Static || wanted(name));
+        self.rows
+            .retain(|(row_kind, name), row| *row_kind != kind || row.state == State::Static || wanted(name));
     }
 
     /// Notes which dynamic resources of a kind are in force.
     pub fn set_states(&mut self, kind: Type, active: impl Fn(&str) -> bool) {
         for ((row_kind, name), row) in &mut self.rows {
             if *row_kind == kind && row.state != State::Static {
-                row.state = if active(name) { State::Active } else { State::Warming };
+                row.state = if active(name) {
+                    State::Active
+                } else {
+                    State::Warming
+                };
             }
         }
     }
 
     /// The resources of a kind, by name.
     pub fn of(&self, kind: Type) -> impl Iterator<Item = (&Arc<str>, &Row)> {
-        self.rows.iter().filter(move |((row_kind, _), _)| *row_kind == kind).map(|((_, name), row)| (name, row))
+        self.rows
+            .iter()
+            .filter(move |((row_kind, _), _)| *row_kind == kind)
+            .map(|((_, name), row)| (name, row))
     }
 
     pub fn get(&self, kind: Type, name: &str) -> Option<&Row> {

@@ -32,7 +32,9 @@ pub enum Purpose {
     Http1,
     Http2,
     /// Any HTTP, in HTTP/2 where the server is one of our proxies; the application speaks HTTP/1.1 or HTTP/2.
-    Carried { http2: bool },
+    Carried {
+        http2: bool,
+    },
 }
 
 impl Purpose {
@@ -48,8 +50,15 @@ impl Purpose {
 }
 
 /// Builds the client side.
-pub fn build(tls: &UpstreamTls, material: &Material<'_>, purpose: Purpose) -> Result<Arc<ClientConfig>, SetupError> {
-    let roots = tls.validation.as_ref().and_then(|validation| validation.trusted.as_ref());
+pub fn build(
+    tls: &UpstreamTls,
+    material: &Material<'_>,
+    purpose: Purpose,
+) -> Result<Arc<ClientConfig>, SetupError> {
+    let roots = tls
+        .validation
+        .as_ref()
+        .and_then(|validation| validation.trusted.as_ref());
     let by_uri = tls
         .validation
         .as_ref()
@@ -57,8 +66,17 @@ pub fn build(tls: &UpstreamTls, material: &Material<'_>, purpose: Purpose) -> Re
     let config = match (roots, tls.certificates.first()) {
         (Some(roots), Some(certificate)) if by_uri => {
             let cell = material.mutual(certificate, roots)?;
-            let names = tls.validation.as_ref().map(peer_names).transpose()?.unwrap_or_default();
-            let list = if is_mesh(tls) { purpose.offers().to_vec() } else { super::names(&tls.alpn) };
+            let names = tls
+                .validation
+                .as_ref()
+                .map(peer_names)
+                .transpose()?
+                .unwrap_or_default();
+            let list = if is_mesh(tls) {
+                purpose.offers().to_vec()
+            } else {
+                super::names(&tls.alpn)
+            };
             client_config(&cell, names, &list).map_err(|error| SetupError::Settings(error.to_string()))?
         }
         _ => one_sided(tls, material)?,
@@ -69,13 +87,18 @@ pub fn build(tls: &UpstreamTls, material: &Material<'_>, purpose: Purpose) -> Re
 /// Is this the mesh's own TLS: our identity, and application protocols of the mesh?
 pub fn is_mesh(tls: &UpstreamTls) -> bool {
     let ours = tls.certificates.first().is_some_and(Material::is_own);
-    ours && super::names(&tls.alpn).iter().any(|name| name.starts_with(alpn::TCP))
+    ours && super::names(&tls.alpn)
+        .iter()
+        .any(|name| name.starts_with(alpn::TCP))
 }
 
 /// TLS to servers outside the mesh: the server is checked by its DNS name, or not at all where no roots are named.
 fn one_sided(tls: &UpstreamTls, material: &Material<'_>) -> Result<ClientConfig, SetupError> {
     let settings = |error: &dyn std::fmt::Display| SetupError::Settings(error.to_string());
-    let roots = tls.validation.as_ref().and_then(|validation| validation.trusted.as_ref());
+    let roots = tls
+        .validation
+        .as_ref()
+        .and_then(|validation| validation.trusted.as_ref());
     let algorithms = provider().signature_verification_algorithms;
     let verifier: Arc<dyn ServerCertVerifier> = match roots {
         None => Arc::new(Unchecked(algorithms)),
@@ -87,7 +110,10 @@ fn one_sided(tls: &UpstreamTls, material: &Material<'_>) -> Result<ClientConfig,
             let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
                 .build()
                 .map_err(|error| settings(&error))?;
-            Arc::new(ByName { inner, names: dns_names(tls.validation.as_ref())? })
+            Arc::new(ByName {
+                inner,
+                names: dns_names(tls.validation.as_ref())?,
+            })
         }
     };
     let builder = ClientConfig::builder_with_provider(provider())
@@ -99,7 +125,9 @@ fn one_sided(tls: &UpstreamTls, material: &Material<'_>) -> Result<ClientConfig,
         None => builder.with_no_client_auth(),
         Some(reference) => {
             let pair = material.pair(reference)?;
-            builder.with_client_auth_cert(pair.chain, pair.key).map_err(|error| settings(&error))?
+            builder
+                .with_client_auth_cert(pair.chain, pair.key)
+                .map_err(|error| settings(&error))?
         }
     };
     config.alpn_protocols = tls.alpn.clone();
@@ -112,10 +140,14 @@ fn dns_names(validation: Option<&Validation>) -> Result<Vec<ServerName<'static>>
     let mut names = Vec::new();
     for SanMatch { kind, rule } in validation.iter().flat_map(|validation| &validation.names) {
         let StringMatch::Exact { value, .. } = rule else {
-            return Err(SetupError::Settings("a server's DNS name must be given exactly".into()));
+            return Err(SetupError::Settings(
+                "a server's DNS name must be given exactly".into(),
+            ));
         };
         if !matches!(kind, SanKind::Dns | SanKind::Ip) {
-            return Err(SetupError::Settings(format!("{kind:?} names need a client certificate and roots")));
+            return Err(SetupError::Settings(format!(
+                "{kind:?} names need a client certificate and roots"
+            )));
         }
         let text = String::from_utf8_lossy(value).into_owned();
         names.push(ServerName::try_from(text).map_err(|error| SetupError::Settings(error.to_string()))?);

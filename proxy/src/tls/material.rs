@@ -31,32 +31,47 @@ pub struct Pair {
 impl Material<'_> {
     /// Is this the proxy's own identity (or its roots)?
     pub fn is_own(reference: &SecretRef) -> bool {
-        matches!(reference, SecretRef::Sds { source: SdsSource::Cluster(_), .. })
+        matches!(
+            reference,
+            SecretRef::Sds {
+                source: SdsSource::Cluster(_),
+                ..
+            }
+        )
     }
 
     fn secret(&self, reference: &SecretRef) -> Result<Arc<Secret>, SetupError> {
         match reference {
             SecretRef::Inline(secret) => Ok(secret.clone()),
-            SecretRef::Sds { name, .. } => {
-                self.secrets.get(name).cloned().ok_or_else(|| SetupError::Missing(name.to_string()))
-            }
+            SecretRef::Sds { name, .. } => self
+                .secrets
+                .get(name)
+                .cloned()
+                .ok_or_else(|| SetupError::Missing(name.to_string())),
         }
     }
 
     pub fn pair(&self, reference: &SecretRef) -> Result<Pair, SetupError> {
         let secret = self.secret(reference)?;
-        let wrong = |why: String| SetupError::Secret { name: secret.name.to_string(), why };
+        let wrong = |why: String| SetupError::Secret {
+            name: secret.name.to_string(),
+            why,
+        };
         let SecretKind::Certificate { chain, key } = &secret.kind else {
             return Err(wrong("is a trust bundle where a certificate is needed".into()));
         };
-        let chain = read_certificates(&read(chain).map_err(wrong)?).map_err(|error| wrong(error.to_string()))?;
+        let chain =
+            read_certificates(&read(chain).map_err(wrong)?).map_err(|error| wrong(error.to_string()))?;
         let key = read_key(&read(&key.0).map_err(wrong)?).map_err(|error| wrong(error.to_string()))?;
         Ok(Pair { chain, key })
     }
 
     pub fn roots(&self, reference: &SecretRef) -> Result<Vec<CertificateDer<'static>>, SetupError> {
         let secret = self.secret(reference)?;
-        let wrong = |why: String| SetupError::Secret { name: secret.name.to_string(), why };
+        let wrong = |why: String| SetupError::Secret {
+            name: secret.name.to_string(),
+            why,
+        };
         let SecretKind::Validation { roots } = &secret.kind else {
             return Err(wrong("is a certificate where a trust bundle is needed".into()));
         };
@@ -72,13 +87,20 @@ impl Material<'_> {
         let settings = |error: mesh_runtime::tls::TlsError| SetupError::Settings(error.to_string());
         let identity = match (Self::is_own(certificate), Self::is_own(roots)) {
             (true, _) => {
-                let own = self.own.get().ok_or_else(|| SetupError::Missing("default".into()))?;
+                let own = self
+                    .own
+                    .get()
+                    .ok_or_else(|| SetupError::Missing("default".into()))?;
                 own.with_roots(self.roots(roots)?)
             }
             (false, own_roots) => {
                 let pair = self.pair(certificate)?;
                 let roots = if own_roots {
-                    self.own.get().ok_or_else(|| SetupError::Missing("ROOTCA".into()))?.roots.clone()
+                    self.own
+                        .get()
+                        .ok_or_else(|| SetupError::Missing("ROOTCA".into()))?
+                        .roots
+                        .clone()
                 } else {
                     self.roots(roots)?
                 };
@@ -94,16 +116,20 @@ impl Material<'_> {
 fn read(source: &Source) -> Result<Vec<u8>, String> {
     match source {
         Source::Inline(bytes) => Ok(bytes.to_vec()),
-        Source::File(path) => fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display())),
-        Source::Environment(name) => {
-            std::env::var(&**name).map(String::into_bytes).map_err(|error| format!("environment variable {name}: {error}"))
+        Source::File(path) => {
+            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
         }
+        Source::Environment(name) => std::env::var(&**name)
+            .map(String::into_bytes)
+            .map_err(|error| format!("environment variable {name}: {error}")),
     }
 }
 
 /// When a file-based certificate changed last; other sources never change by themselves.
 pub fn modified(reference: &SecretRef) -> Option<SystemTime> {
-    let SecretRef::Inline(secret) = reference else { return None };
+    let SecretRef::Inline(secret) = reference else {
+        return None;
+    };
     let source = match &secret.kind {
         SecretKind::Certificate { chain, .. } => chain,
         SecretKind::Validation { roots } => roots,
@@ -117,11 +143,19 @@ pub fn peer_names(validation: &Validation) -> Result<PeerNames, SetupError> {
     let mut exact = Vec::new();
     for SanMatch { kind, rule } in &validation.names {
         if *kind != SanKind::Uri {
-            return Err(SetupError::Settings(format!("{kind:?} names cannot be checked on mutual TLS, only URI names")));
+            return Err(SetupError::Settings(format!(
+                "{kind:?} names cannot be checked on mutual TLS, only URI names"
+            )));
         }
         match rule {
-            StringMatch::Exact { value, ignore_case: false } => exact.push(String::from_utf8_lossy(value).into_owned()),
-            StringMatch::Prefix { value, ignore_case: false } if validation.names.len() == 1 => {
+            StringMatch::Exact {
+                value,
+                ignore_case: false,
+            } => exact.push(String::from_utf8_lossy(value).into_owned()),
+            StringMatch::Prefix {
+                value,
+                ignore_case: false,
+            } if validation.names.len() == 1 => {
                 return Ok(PeerNames::Prefix(String::from_utf8_lossy(value).into_owned()));
             }
             StringMatch::Any => return Ok(PeerNames::Any),
@@ -131,5 +165,9 @@ pub fn peer_names(validation: &Validation) -> Result<PeerNames, SetupError> {
             }
         }
     }
-    Ok(if exact.is_empty() { PeerNames::Any } else { PeerNames::Exact(exact) })
+    Ok(if exact.is_empty() {
+        PeerNames::Any
+    } else {
+        PeerNames::Exact(exact)
+    })
 }

@@ -58,7 +58,14 @@ impl Resolver {
         }
         servers.retain(|_, entry| entry.settings.strong_count() > 0);
         let config = server::build(tls, &Material { own, secrets })?;
-        servers.insert(key, Entry { settings: Arc::downgrade(tls), stamp, config: config.clone() });
+        servers.insert(
+            key,
+            Entry {
+                settings: Arc::downgrade(tls),
+                stamp,
+                config: config.clone(),
+            },
+        );
         Ok(config)
     }
 
@@ -81,7 +88,14 @@ impl Resolver {
         }
         clients.retain(|_, entry| entry.settings.strong_count() > 0);
         let config = client::build(tls, &Material { own, secrets }, purpose)?;
-        clients.insert(key, Entry { settings: Arc::downgrade(tls), stamp, config: config.clone() });
+        clients.insert(
+            key,
+            Entry {
+                settings: Arc::downgrade(tls),
+                stamp,
+                config: config.clone(),
+            },
+        );
         Ok(config)
     }
 }

@@ -23,18 +23,35 @@ const SESSIONS: usize = 1024;
 
 /// Builds the server side.
 pub fn build(tls: &DownstreamTls, material: &Material<'_>) -> Result<Arc<ServerConfig>, SetupError> {
-    let roots = tls.validation.as_ref().and_then(|validation| validation.trusted.as_ref());
+    let roots = tls
+        .validation
+        .as_ref()
+        .and_then(|validation| validation.trusted.as_ref());
     let config = match (roots, tls.certificates.as_slice()) {
-        (_, []) => return Err(SetupError::Settings("a TLS filter chain needs a certificate".into())),
+        (_, []) => {
+            return Err(SetupError::Settings(
+                "a TLS filter chain needs a certificate".into(),
+            ));
+        }
         (Some(roots), [certificate, ..]) => {
             let cell = material.mutual(certificate, roots)?;
-            let auth = if tls.require_client_certificate { ClientAuth::Required } else { ClientAuth::Optional };
-            let names = tls.validation.as_ref().map(peer_names).transpose()?.unwrap_or_default();
+            let auth = if tls.require_client_certificate {
+                ClientAuth::Required
+            } else {
+                ClientAuth::Optional
+            };
+            let names = tls
+                .validation
+                .as_ref()
+                .map(peer_names)
+                .transpose()?
+                .unwrap_or_default();
             let mut list = super::names(&tls.alpn);
             if tls.require_client_certificate && Material::is_own(certificate) && list.contains(&"h2") {
                 list.insert(0, alpn::CARRIER);
             }
-            server_config(&cell, auth, names, &list).map_err(|error| SetupError::Settings(error.to_string()))?
+            server_config(&cell, auth, names, &list)
+                .map_err(|error| SetupError::Settings(error.to_string()))?
         }
         (None, certificates) => one_sided(tls, certificates.iter().map(|one| material.pair(one)))?,
     };
@@ -55,7 +72,9 @@ fn one_sided(
         let pair = pair?;
         let key = any_supported_type(&pair.key).map_err(|error| SetupError::Settings(error.to_string()))?;
         let certified = CertifiedKey::new(pair.chain, key);
-        certified.keys_match().map_err(|error| SetupError::Settings(format!("certificate and key: {error}")))?;
+        certified
+            .keys_match()
+            .map_err(|error| SetupError::Settings(format!("certificate and key: {error}")))?;
         keys.push(Arc::new(certified));
     }
     let mut config = ServerConfig::builder_with_provider(provider())

@@ -79,7 +79,11 @@ impl Apply {
     pub fn new(store: Store, stats: Stats, names: dns::Names, search: Vec<String>, types: &[Type]) -> Self {
         Self {
             wanted: [Type::Endpoint, Type::Route, Type::Secret].map(|kind| (kind, Names::new())),
-            unanswered: types.iter().copied().filter(|kind| kind.allows_wildcard()).collect(),
+            unanswered: types
+                .iter()
+                .copied()
+                .filter(|kind| kind.allows_wildcard())
+                .collect(),
             store,
             stats,
             names,
@@ -97,11 +101,20 @@ impl Apply {
 
     /// Starts from the bootstrap's own resources, which nothing replaces later. They are in force at once.
     pub fn start(&mut self, snapshot: Snapshot) {
-        let fixed = |kind, names: Vec<&Arc<str>>| names.into_iter().map(move |name| (kind, name.clone())).collect::<Vec<_>>();
-        self.fixed.extend(fixed(Type::Listener, snapshot.listeners.keys().collect()));
-        self.fixed.extend(fixed(Type::Cluster, snapshot.clusters.keys().collect()));
-        self.fixed.extend(fixed(Type::Route, snapshot.routes.keys().collect()));
-        self.fixed.extend(fixed(Type::Secret, snapshot.secrets.keys().collect()));
+        let fixed = |kind, names: Vec<&Arc<str>>| {
+            names
+                .into_iter()
+                .map(move |name| (kind, name.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.fixed
+            .extend(fixed(Type::Listener, snapshot.listeners.keys().collect()));
+        self.fixed
+            .extend(fixed(Type::Cluster, snapshot.clusters.keys().collect()));
+        self.fixed
+            .extend(fixed(Type::Route, snapshot.routes.keys().collect()));
+        self.fixed
+            .extend(fixed(Type::Secret, snapshot.secrets.keys().collect()));
         self.taken = Resources {
             listeners: snapshot.listeners.clone(),
             clusters: snapshot.clusters.clone(),
@@ -133,16 +146,24 @@ impl Apply {
         }
         secrets.retain(|name| !self.fixed.contains(&(Type::Secret, name.clone())));
         self.assignments.retain(|name, _| endpoints.contains(name));
-        self.taken.routes.retain(|name, _| routes.contains(name) || self.fixed.contains(&(Type::Route, name.clone())));
-        self.secrets.retain(|name, _| secrets.contains(name) || self.fixed.contains(&(Type::Secret, name.clone())));
-        let wanted = [(Type::Endpoint, endpoints), (Type::Route, routes), (Type::Secret, secrets)];
+        self.taken
+            .routes
+            .retain(|name, _| routes.contains(name) || self.fixed.contains(&(Type::Route, name.clone())));
+        self.secrets
+            .retain(|name, _| secrets.contains(name) || self.fixed.contains(&(Type::Secret, name.clone())));
+        let wanted = [
+            (Type::Endpoint, endpoints),
+            (Type::Route, routes),
+            (Type::Secret, secrets),
+        ];
         self.store.ledger(|ledger| {
             for (kind, names) in &wanted {
                 ledger.retain(*kind, |name| names.contains(name));
             }
         });
         for (kind, names) in &wanted {
-            self.absent.retain(|(other, name)| other != kind || names.contains(name));
+            self.absent
+                .retain(|(other, name)| other != kind || names.contains(name));
         }
         self.wanted = wanted;
     }
@@ -171,18 +192,28 @@ impl Apply {
 
     /// When [`Apply::settle`] should be called again although nothing has arrived.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().map(|(key, since)| *since + self.patience(key)).min()
+        self.waiting
+            .iter()
+            .map(|(key, since)| *since + self.patience(key))
+            .min()
     }
 
     fn patience(&self, (kind, name): &(Type, Arc<str>)) -> Duration {
         let looked_up = *kind == Type::Cluster
-            && self.active.clusters.get(name).is_some_and(|c| matches!(c.kind, Kind::StrictDns(_) | Kind::LogicalDns(_)));
+            && self
+                .active
+                .clusters
+                .get(name)
+                .is_some_and(|c| matches!(c.kind, Kind::StrictDns(_) | Kind::LogicalDns(_)));
         if looked_up { DNS_PATIENCE } else { PATIENCE }
     }
 
     /// Moves into force whatever has all it needs. Returns whether anything changed.
     pub fn settle(&mut self, now: Instant) -> bool {
-        let expired = self.waiting.iter().filter(|(key, since)| now >= **since + self.patience(key));
+        let expired = self
+            .waiting
+            .iter()
+            .filter(|(key, since)| now >= **since + self.patience(key));
         let expired: Vec<_> = expired.map(|(key, _)| key.clone()).collect();
         for (kind, name) in expired {
             tracing::warn!(r#type = %kind, %name, "configuration did not become ready in time; going on without it");
@@ -208,11 +239,21 @@ impl Apply {
 
     /// Publishes the active set. Secrets are taken over whole: a handshake that lacks one fails alone, and says so.
     pub(super) fn publish(&self) {
-        let Resources { listeners, clusters, routes } = self.active.clone();
-        self.store.publish(Snapshot::new(listeners, clusters, routes, self.secrets.clone()));
-        self.stats.forget_clusters(|name| self.active.clusters.contains_key(name));
-        let addresses: BTreeSet<String> =
-            self.active.listeners.values().map(|l| l.address.to_string().replace(':', "_")).collect();
+        let Resources {
+            listeners,
+            clusters,
+            routes,
+        } = self.active.clone();
+        self.store
+            .publish(Snapshot::new(listeners, clusters, routes, self.secrets.clone()));
+        self.stats
+            .forget_clusters(|name| self.active.clusters.contains_key(name));
+        let addresses: BTreeSet<String> = self
+            .active
+            .listeners
+            .values()
+            .map(|l| l.address.to_string().replace(':', "_"))
+            .collect();
         self.stats.forget_listeners(|address| addresses.contains(address));
         self.store.ledger(|ledger| {
             ledger.set_states(Type::Cluster, |name| self.is_active(Type::Cluster, name));
@@ -233,16 +274,32 @@ impl Apply {
             // Names are looked up by `cluster::discover`, which fills the cell.
             _ => return,
         };
-        let set = Set::build(cluster, assignment, |address| address.socket().into_iter().collect());
+        let set = Set::build(cluster, assignment, |address| {
+            address.socket().into_iter().collect()
+        });
         self.store.set_endpoints(cluster, set);
     }
 
     fn gauges(&self) {
         let control = self.stats.control();
         let warming = |taken: usize, still: usize| (taken - still.min(taken)) as u64;
-        let same = self.taken.clusters.keys().filter(|name| self.is_active(Type::Cluster, name)).count();
-        control.warming_clusters.set(warming(self.taken.clusters.len(), same));
-        let same = self.taken.listeners.keys().filter(|name| self.is_active(Type::Listener, name)).count();
-        control.total_listeners_warming.set(warming(self.taken.listeners.len(), same));
+        let same = self
+            .taken
+            .clusters
+            .keys()
+            .filter(|name| self.is_active(Type::Cluster, name))
+            .count();
+        control
+            .warming_clusters
+            .set(warming(self.taken.clusters.len(), same));
+        let same = self
+            .taken
+            .listeners
+            .keys()
+            .filter(|name| self.is_active(Type::Listener, name))
+            .count();
+        control
+            .total_listeners_warming
+            .set(warming(self.taken.listeners.len(), same));
     }
 }

@@ -15,9 +15,15 @@ use crate::{
 pub fn account(store: &Store, bootstrap: &Bootstrap) {
     let now = SystemTime::now();
     // These bytes were encoded from a message; should they not decode, the pages show the bootstrap alone.
-    let statics = Proto::decode(bootstrap.message.clone()).ok().and_then(|proto| proto.static_resources).unwrap_or_default();
+    let statics = Proto::decode(bootstrap.message.clone())
+        .ok()
+        .and_then(|proto| proto.static_resources)
+        .unwrap_or_default();
     store.ledger(|ledger| {
-        ledger.bootstrap = Some(Any { type_url: Proto::type_url(), value: bootstrap.message.to_vec() });
+        ledger.bootstrap = Some(Any {
+            type_url: Proto::type_url(),
+            value: bootstrap.message.to_vec(),
+        });
         ledger.bootstrap_read = Some(now);
         let mut note = |kind, name: &str, body: Vec<u8>| {
             ledger.taken(kind, name, Bytes::from(body), "", now, State::Static);

@@ -123,7 +123,12 @@ async fn one_stream(
     };
     settings.stats.control().connected_state.set(1);
     tracing::info!(server = %settings.server, "connected to the control plane");
-    let mut stream = Stream { client, apply, sender, held: VecDeque::new() };
+    let mut stream = Stream {
+        client,
+        apply,
+        sender,
+        held: VecDeque::new(),
+    };
     stream.follow(responses, &settings.store, complete, drain).await
 }
 
@@ -222,7 +227,13 @@ impl Stream<'_> {
         while let Some(held) = self.held.pop_front() {
             let apply = &*self.apply;
             let earlier = waiting.iter().any(|other: &Held| other.kind == held.kind);
-            if !earlier && held.update.changed.iter().all(|resource| apply.is_active(held.kind, &resource.name)) {
+            if !earlier
+                && held
+                    .update
+                    .changed
+                    .iter()
+                    .all(|resource| apply.is_active(held.kind, &resource.name))
+            {
                 let request = self.client.ack(&held.update);
                 self.send(request).await?;
             } else {
@@ -242,7 +253,10 @@ impl Stream<'_> {
     async fn ask(&mut self) -> Result<(), Closed> {
         let mut requests = Vec::new();
         for (kind, names) in self.apply.wanted() {
-            requests.extend(self.client.want(kind.url(), names.iter().map(ToString::to_string)));
+            requests.extend(
+                self.client
+                    .want(kind.url(), names.iter().map(ToString::to_string)),
+            );
         }
         for request in requests {
             self.send(request).await?;

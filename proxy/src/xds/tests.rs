@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use mesh_proto::{
     envoy::config::{
-        cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener, route::v3::RouteConfiguration,
+        cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
+        route::v3::RouteConfiguration,
     },
     envoy_json,
     pb::google::protobuf::Any,
@@ -17,9 +18,7 @@ use mesh_proto::{
 use prost::{Message, Name};
 use serde_json::{Value, json};
 
-use super::{
-    apply::{Apply, DNS_PATIENCE, PATIENCE, Taken},
-};
+use super::apply::{Apply, DNS_PATIENCE, PATIENCE, Taken};
 use crate::{dns::Names, observe::Stats, store::Store};
 
 fn encode<M: Message + Name + Default>(json: &Value) -> Vec<u8> {
@@ -34,8 +33,15 @@ fn resource(kind: Type, json: &Value) -> Resource {
         Type::Route => (&json["name"], encode::<RouteConfiguration>(json)),
         other => panic!("{other} is not used here"),
     };
-    let body = Any { type_url: kind.url().to_owned(), value };
-    Resource { name: name.as_str().unwrap().to_owned(), version: "1".into(), body }
+    let body = Any {
+        type_url: kind.url().to_owned(),
+        value,
+    };
+    Resource {
+        name: name.as_str().unwrap().to_owned(),
+        version: "1".into(),
+        body,
+    }
 }
 
 fn update(kind: Type, changed: &[Value], removed: &[&str]) -> Update {
@@ -84,8 +90,17 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let store = Store::new();
-    let types = [Type::Cluster, Type::Endpoint, Type::Listener, Type::Route, Type::Secret];
-    Fixture { apply: Apply::new(store.clone(), Stats::new(), Names::new(), Vec::new(), &types), store }
+    let types = [
+        Type::Cluster,
+        Type::Endpoint,
+        Type::Listener,
+        Type::Route,
+        Type::Secret,
+    ];
+    Fixture {
+        apply: Apply::new(store.clone(), Stats::new(), Names::new(), Vec::new(), &types),
+        store,
+    }
 }
 
 impl Fixture {
@@ -112,7 +127,15 @@ impl Fixture {
 
     /// The first address of a cluster, as a worker would see it.
     fn endpoint(&self, cluster: &str) -> Option<String> {
-        Some(self.store.endpoints(cluster)?.load().hosts.first()?.address.to_string())
+        Some(
+            self.store
+                .endpoints(cluster)?
+                .load()
+                .hosts
+                .first()?
+                .address
+                .to_string(),
+        )
     }
 
     fn whole() -> Self {
@@ -134,7 +157,11 @@ fn everything_waits_for_what_it_needs() {
     assert!(f.apply.wanted()[0].1.contains("a"));
     f.good(Type::Listener, &[listener("l", 1, "r")]);
     f.good(Type::Route, &[routes("r", "a")]);
-    assert_eq!(f.active(), "||", "the route waits for the cluster, the listener for the route");
+    assert_eq!(
+        f.active(),
+        "||",
+        "the route waits for the cluster, the listener for the route"
+    );
     assert!(!f.apply.is_active(Type::Listener, "l") && !f.apply.is_complete());
     f.good(Type::Endpoint, &[endpoints("a", "10.0.0.1")]);
     assert_eq!(f.active(), "a|r|l");
@@ -156,7 +183,10 @@ fn a_route_moves_only_when_its_new_cluster_serves() {
     let mut f = Fixture::whole();
     f.good(Type::Cluster, &[cluster("b")]);
     f.good(Type::Route, &[routes("r", "b")]);
-    assert!(!f.apply.is_active(Type::Route, "r"), "the old route serves until b has endpoints");
+    assert!(
+        !f.apply.is_active(Type::Route, "r"),
+        "the old route serves until b has endpoints"
+    );
     f.good(Type::Endpoint, &[endpoints("b", "10.0.0.9")]);
     assert!(f.apply.is_active(Type::Route, "r"));
 }
@@ -179,19 +209,34 @@ fn a_refusal_names_the_field_and_the_last_good_one_stays() {
     bad["virtual_hosts"][0]["routes"][0]["match"] = json!({"safe_regex": {"regex": "("}});
     let taken = f.take(Type::Route, &[bad], &[]);
     let error = taken.error();
-    assert!(error.starts_with("r: virtual_hosts[0].routes[0].match"), "{error}");
+    assert!(
+        error.starts_with("r: virtual_hosts[0].routes[0].match"),
+        "{error}"
+    );
     assert_eq!(f.active(), "a|r|l");
-    let taken = f.take(Type::Listener, &[listener("m", 1, "r"), listener("n", 2, "r")], &[]);
+    let taken = f.take(
+        Type::Listener,
+        &[listener("m", 1, "r"), listener("n", 2, "r")],
+        &[],
+    );
     assert_eq!(taken.names(), ["m"]);
-    assert!(taken.error().contains("127.0.0.1:1 is taken by listener l"), "{}", taken.error());
+    assert!(
+        taken.error().contains("127.0.0.1:1 is taken by listener l"),
+        "{}",
+        taken.error()
+    );
     assert_eq!(f.active(), "a|r|l,n", "what was good of the update is in force");
-    f.store.ledger(|ledger| assert!(ledger.get(Type::Route, "r").unwrap().failure.is_some()));
+    f.store
+        .ledger(|ledger| assert!(ledger.get(Type::Route, "r").unwrap().failure.is_some()));
 }
 
 #[test]
 fn a_listener_may_take_the_address_of_one_that_goes() {
     let mut f = Fixture::whole();
-    assert_eq!(f.take(Type::Listener, &[listener("m", 1, "r")], &["l"]), Taken::default());
+    assert_eq!(
+        f.take(Type::Listener, &[listener("m", 1, "r")], &["l"]),
+        Taken::default()
+    );
     assert_eq!(f.active(), "a|r|m");
 }
 
@@ -214,11 +259,15 @@ fn patience_ends() {
 fn a_name_that_is_not_found_holds_nobody_up_for_long() {
     let mut f = Fixture::whole();
     let mut dns = endpoints("d", "10.0.0.1");
-    dns["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] = json!("nowhere.invalid");
+    dns["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] =
+        json!("nowhere.invalid");
     let dns = json!({"name": "d", "type": "STRICT_DNS", "connect_timeout": "1s", "load_assignment": dns});
     f.good(Type::Cluster, &[dns]);
     f.good(Type::Route, &[routes("r", "d")]);
-    assert!(!f.apply.is_active(Type::Route, "r"), "the first look-up is still on its way");
+    assert!(
+        !f.apply.is_active(Type::Route, "r"),
+        "the first look-up is still on its way"
+    );
     let deadline = f.apply.next_deadline().unwrap();
     assert!(deadline <= Instant::now() + DNS_PATIENCE);
     f.apply.settle(deadline);
@@ -229,7 +278,11 @@ fn a_name_that_is_not_found_holds_nobody_up_for_long() {
 fn what_nobody_wants_any_more_is_forgotten() {
     let mut f = Fixture::whole();
     f.good(Type::Listener, &[listener("l", 1, "s")]);
-    assert_eq!(f.active(), "a|r|l", "the old listener serves with its route until the new one is whole");
+    assert_eq!(
+        f.active(),
+        "a|r|l",
+        "the old listener serves with its route until the new one is whole"
+    );
     f.good(Type::Route, &[routes("s", "a")]);
     assert_eq!(f.active(), "a|s|l");
     f.take(Type::Listener, &[], &["l"]);
@@ -242,8 +295,11 @@ mod over_the_wire {
     use mesh_proto::envoy::{
         config::core::v3::Node,
         service::discovery::v3::{
-            self as discovery, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-            aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
+            self as discovery, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
+            DiscoveryResponse,
+            aggregated_discovery_service_server::{
+                AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+            },
         },
     };
     use mesh_runtime::{drain, grpc};
@@ -277,7 +333,10 @@ mod over_the_wire {
             request: Request<Streaming<DeltaDiscoveryRequest>>,
         ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
             let (answers, receiver) = mpsc::channel(8);
-            self.0.send((request.into_inner(), answers)).await.map_err(|_| Status::cancelled("the test is over"))?;
+            self.0
+                .send((request.into_inner(), answers))
+                .await
+                .map_err(|_| Status::cancelled("the test is over"))?;
             Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
         }
     }
@@ -285,7 +344,12 @@ mod over_the_wire {
     fn response(kind: Type, changed: &[Value], nonce: &str) -> DeltaDiscoveryResponse {
         let wrap = |json: &Value| {
             let Resource { name, version, body } = resource(kind, json);
-            discovery::Resource { name, version, resource: Some(body), ..Default::default() }
+            discovery::Resource {
+                name,
+                version,
+                resource: Some(body),
+                ..Default::default()
+            }
         };
         DeltaDiscoveryResponse {
             type_url: kind.url().to_owned(),
@@ -296,7 +360,11 @@ mod over_the_wire {
     }
 
     async fn next(requests: &mut Streaming<DeltaDiscoveryRequest>) -> DeltaDiscoveryRequest {
-        tokio::time::timeout(Duration::from_secs(5), requests.next()).await.expect("a request").unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(5), requests.next())
+            .await
+            .expect("a request")
+            .unwrap()
+            .unwrap()
     }
 
     #[tokio::test]
@@ -306,14 +374,27 @@ mod over_the_wire {
         let (handover, mut streams) = mpsc::channel(1);
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener_socket);
         let service = AggregatedDiscoveryServiceServer::new(Handover(handover));
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming),
+        );
         let Fixture { store, apply } = fixture();
         let (trigger, drain) = drain::channel();
         let settings = stream::Settings {
             server: address.clone(),
             connect: Arc::new(move || grpc::connect(&address, None).map_err(|error| error.to_string())),
-            node: Node { id: "me".into(), ..Node::default() },
-            types: vec![Type::Cluster, Type::Endpoint, Type::Listener, Type::Route, Type::Secret],
+            node: Node {
+                id: "me".into(),
+                ..Node::default()
+            },
+            types: vec![
+                Type::Cluster,
+                Type::Endpoint,
+                Type::Listener,
+                Type::Route,
+                Type::Secret,
+            ],
             store: store.clone(),
             stats: Stats::new(),
         };
@@ -322,30 +403,68 @@ mod over_the_wire {
 
         let (mut requests, answers) = streams.recv().await.unwrap();
         let first = next(&mut requests).await;
-        assert_eq!((first.type_url.as_str(), first.node.unwrap().id.as_str()), (Type::Cluster.url(), "me"));
+        assert_eq!(
+            (first.type_url.as_str(), first.node.unwrap().id.as_str()),
+            (Type::Cluster.url(), "me")
+        );
         assert_eq!(next(&mut requests).await.type_url, Type::Listener.url());
-        answers.send(Ok(response(Type::Cluster, &[cluster("a")], "1"))).await.unwrap();
-        assert_eq!(next(&mut requests).await.response_nonce, "1", "the clusters are acknowledged");
-        assert_eq!(next(&mut requests).await.resource_names_subscribe, ["a"], "and their endpoints asked for");
-        answers.send(Ok(response(Type::Listener, &[listener("l", 1, "r")], "2"))).await.unwrap();
-        assert_eq!(next(&mut requests).await.resource_names_subscribe, ["r"], "the listener is not acknowledged yet");
-        answers.send(Ok(response(Type::Route, &[routes("r", "a")], "3"))).await.unwrap();
-        answers.send(Ok(response(Type::Endpoint, &[endpoints("a", "10.0.0.1")], "4"))).await.unwrap();
+        answers
+            .send(Ok(response(Type::Cluster, &[cluster("a")], "1")))
+            .await
+            .unwrap();
+        assert_eq!(
+            next(&mut requests).await.response_nonce,
+            "1",
+            "the clusters are acknowledged"
+        );
+        assert_eq!(
+            next(&mut requests).await.resource_names_subscribe,
+            ["a"],
+            "and their endpoints asked for"
+        );
+        answers
+            .send(Ok(response(Type::Listener, &[listener("l", 1, "r")], "2")))
+            .await
+            .unwrap();
+        assert_eq!(
+            next(&mut requests).await.resource_names_subscribe,
+            ["r"],
+            "the listener is not acknowledged yet"
+        );
+        answers
+            .send(Ok(response(Type::Route, &[routes("r", "a")], "3")))
+            .await
+            .unwrap();
+        answers
+            .send(Ok(response(Type::Endpoint, &[endpoints("a", "10.0.0.1")], "4")))
+            .await
+            .unwrap();
         let mut nonces = Vec::new();
         for _ in 0..3 {
             let request = next(&mut requests).await;
             assert!(request.error_detail.is_none(), "{request:?}");
             nonces.push(request.response_nonce);
         }
-        assert_eq!(nonces, ["4", "2", "3"], "endpoints at once, listener and route when they serve");
+        assert_eq!(
+            nonces,
+            ["4", "2", "3"],
+            "endpoints at once, listener and route when they serve"
+        );
         assert!(*configured.borrow());
 
         drop((requests, answers));
-        let (mut requests, _answers) = tokio::time::timeout(Duration::from_secs(5), streams.recv()).await.unwrap().unwrap();
+        let (mut requests, _answers) = tokio::time::timeout(Duration::from_secs(5), streams.recv())
+            .await
+            .unwrap()
+            .unwrap();
         let again = next(&mut requests).await;
         assert_eq!(again.initial_resource_versions["a"], "1", "what is held is told");
         assert!(again.node.is_some());
-        assert_eq!(store.snapshot().listeners.len(), 1, "the last configuration serves meanwhile");
+        assert_eq!(
+            store.snapshot().listeners.len(),
+            1,
+            "the last configuration serves meanwhile"
+        );
         trigger.drain();
         client.await.unwrap();
     }

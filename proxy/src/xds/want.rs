@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::config::{
     action::{Action, Clusters},
-    chain::{Chain, Terminal, TcpClusters},
+    chain::{Chain, TcpClusters, Terminal},
     cluster::{Cluster, Kind},
     hcm::RouteSource,
     listener::Listener,
@@ -40,7 +40,11 @@ pub fn listener_secrets(listener: &Listener, names: &mut Names) {
 fn secrets(certificates: &[SecretRef], validation: Option<&Validation>, names: &mut Names) {
     let trusted = validation.and_then(|validation| validation.trusted.as_ref());
     for reference in certificates.iter().chain(trusted) {
-        if let SecretRef::Sds { name, source: SdsSource::Ads } = reference {
+        if let SecretRef::Sds {
+            name,
+            source: SdsSource::Ads,
+        } = reference
+        {
             names.insert(name.clone());
         }
     }
@@ -65,7 +69,9 @@ pub fn listener_clusters(listener: &Listener, names: &mut Names) {
                 TcpClusters::Single(name) => {
                     names.insert(name.clone());
                 }
-                TcpClusters::Weighted { choices, .. } => names.extend(choices.iter().map(|(name, _)| name.clone())),
+                TcpClusters::Weighted { choices, .. } => {
+                    names.extend(choices.iter().map(|(name, _)| name.clone()))
+                }
             },
             Terminal::Http(hcm) => {
                 if let RouteSource::Inline(routes) = &hcm.routes {
@@ -80,14 +86,18 @@ pub fn listener_clusters(listener: &Listener, names: &mut Names) {
 /// The clusters that a route configuration names.
 pub fn route_clusters(routes: &RouteConfig, names: &mut Names) {
     for route in routes.vhosts.iter().flat_map(|vhost| &vhost.routes) {
-        let Action::Forward(forward) = &route.action else { continue };
+        let Action::Forward(forward) = &route.action else {
+            continue;
+        };
         match &forward.clusters {
             Clusters::Single(name) => {
                 if !names.contains(name) {
                     names.insert(name.clone());
                 }
             }
-            Clusters::Weighted(weighted) => names.extend(weighted.choices.iter().map(|choice| choice.cluster.clone())),
+            Clusters::Weighted(weighted) => {
+                names.extend(weighted.choices.iter().map(|choice| choice.cluster.clone()))
+            }
             Clusters::Header(_) => {}
         }
         names.extend(forward.mirrors.iter().map(|mirror| mirror.cluster.clone()));

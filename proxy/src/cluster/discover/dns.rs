@@ -32,14 +32,19 @@ pub async fn follow(store: Store, drain: Drain) {
     loop {
         let snapshot = store.snapshot();
         tasks.retain(|name, (cluster, task)| {
-            let keep = snapshot.clusters.get(name).is_some_and(|now| Arc::ptr_eq(now, cluster));
+            let keep = snapshot
+                .clusters
+                .get(name)
+                .is_some_and(|now| Arc::ptr_eq(now, cluster));
             if !keep {
                 task.abort();
             }
             keep
         });
         for (name, cluster) in &snapshot.clusters {
-            let (Kind::StrictDns(dns) | Kind::LogicalDns(dns)) = &cluster.kind else { continue };
+            let (Kind::StrictDns(dns) | Kind::LogicalDns(dns)) = &cluster.kind else {
+                continue;
+            };
             if !tasks.contains_key(name) {
                 let task = tokio::spawn(look_up(store.clone(), cluster.clone(), *dns));
                 tasks.insert(name.clone(), (cluster.clone(), task));
@@ -57,7 +62,9 @@ async fn look_up(store: Store, cluster: Arc<Cluster>, dns: Dns) {
     loop {
         let mut failed = false;
         for endpoint in cluster.assignment.endpoints() {
-            let Address::Name { host, port } = &endpoint.address else { continue };
+            let Address::Name { host, port } = &endpoint.address else {
+                continue;
+            };
             match resolve(host, *port, dns.family).await {
                 Ok(addresses) => {
                     known.insert(endpoint.address.clone(), addresses);
@@ -94,7 +101,9 @@ async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr
     let mut all: Vec<SocketAddr> = found.collect();
     all.sort_unstable();
     all.dedup();
-    let (v4, v6): (Vec<_>, Vec<_>) = all.into_iter().partition(|address| matches!(address.ip(), IpAddr::V4(_)));
+    let (v4, v6): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|address| matches!(address.ip(), IpAddr::V4(_)));
     let chosen = match family {
         Family::V4Only => v4,
         Family::V6Only => v6,
@@ -104,5 +113,9 @@ async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr
         Family::Auto => v4,
         Family::All => [v4, v6].concat(),
     };
-    if chosen.is_empty() { Err("no address of the wanted family".into()) } else { Ok(chosen) }
+    if chosen.is_empty() {
+        Err("no address of the wanted family".into())
+    } else {
+        Ok(chosen)
+    }
 }

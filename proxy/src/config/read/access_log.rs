@@ -20,8 +20,8 @@ use mesh_proto::{
 };
 
 use super::{
-    At, Result, done, each, format as formats, matcher, open, opt_duration, refuse, required, required_text, scalar, tls,
-    unsupported,
+    At, Result, done, each, format as formats, matcher, open, opt_duration, refuse, required, required_text,
+    scalar, tls, unsupported,
 };
 use crate::config::{
     flag::{Flag, Flags},
@@ -65,10 +65,18 @@ fn sink(any: &Any) -> Result<Sink> {
     if let Some(mut log) = open::<HttpGrpcAccessLogConfig>(any)? {
         let mut sink = grpc(required(take(&mut log.common_config), "common_config")?).at("common_config")?;
         let names = |list: Vec<String>, field: &str| each(list, field, |name| scalar::header_name(&name));
-        sink.request_headers = names(log.additional_request_headers_to_log, "additional_request_headers_to_log")?;
-        sink.response_headers = names(log.additional_response_headers_to_log, "additional_response_headers_to_log")?;
-        sink.response_trailers =
-            names(log.additional_response_trailers_to_log, "additional_response_trailers_to_log")?;
+        sink.request_headers = names(
+            log.additional_request_headers_to_log,
+            "additional_request_headers_to_log",
+        )?;
+        sink.response_headers = names(
+            log.additional_response_headers_to_log,
+            "additional_response_headers_to_log",
+        )?;
+        sink.response_trailers = names(
+            log.additional_response_trailers_to_log,
+            "additional_response_trailers_to_log",
+        )?;
         return Ok(Sink::HttpGrpc(sink));
     }
     if let Some(mut log) = open::<TcpGrpcAccessLogConfig>(any)? {
@@ -91,7 +99,10 @@ fn file(mut value: FileAccessLog) -> Result<Sink> {
     Ok(match path.as_str() {
         "/dev/stdout" => Sink::Stdout(format),
         "/dev/stderr" => Sink::Stderr(format),
-        _ => Sink::File { path: path.into(), format },
+        _ => Sink::File {
+            path: path.into(),
+            format,
+        },
     })
 }
 
@@ -121,7 +132,12 @@ fn log_format(mut value: core::SubstitutionFormatString) -> Result<LogFormat> {
 }
 
 fn json_of(json: Struct, omit: bool) -> Result<JsonFormat> {
-    formats::json_format(&to_json(&Value { kind: Some(Kind::StructValue(json)) }), omit)
+    formats::json_format(
+        &to_json(&Value {
+            kind: Some(Kind::StructValue(json)),
+        }),
+        omit,
+    )
 }
 
 fn grpc(mut value: CommonGrpcAccessLogConfig) -> Result<GrpcSink> {
@@ -132,7 +148,8 @@ fn grpc(mut value: CommonGrpcAccessLogConfig) -> Result<GrpcSink> {
         flush_interval: opt_duration(take(&mut value.buffer_flush_interval), "buffer_flush_interval")?
             .filter(|time| !time.is_zero())
             .unwrap_or(FLUSH_INTERVAL),
-        buffer_bytes: super::number(&mut value.buffer_size_bytes).map_or(BUFFER_BYTES, |bytes| bytes as usize),
+        buffer_bytes: super::number(&mut value.buffer_size_bytes)
+            .map_or(BUFFER_BYTES, |bytes| bytes as usize),
         request_headers: Vec::new(),
         response_headers: Vec::new(),
         response_trailers: Vec::new(),
@@ -148,8 +165,12 @@ fn grpc(mut value: CommonGrpcAccessLogConfig) -> Result<GrpcSink> {
 fn filter(value: pb::AccessLogFilter) -> Result<LogFilter> {
     use pb::access_log_filter::FilterSpecifier as Filter;
     Ok(match required(value.filter_specifier, "filter_specifier")? {
-        Filter::StatusCodeFilter(filter) => LogFilter::Status(compare(filter.comparison).at("status_code_filter")?),
-        Filter::DurationFilter(filter) => LogFilter::Duration(compare(filter.comparison).at("duration_filter")?),
+        Filter::StatusCodeFilter(filter) => {
+            LogFilter::Status(compare(filter.comparison).at("status_code_filter")?)
+        }
+        Filter::DurationFilter(filter) => {
+            LogFilter::Duration(compare(filter.comparison).at("duration_filter")?)
+        }
         Filter::NotHealthCheckFilter(_) => LogFilter::NotHealthCheck,
         Filter::TraceableFilter(_) => LogFilter::Traceable,
         Filter::RuntimeFilter(filter) => {
@@ -162,7 +183,9 @@ fn filter(value: pb::AccessLogFilter) -> Result<LogFilter> {
             let rule = required(header.header, "header").at("header_filter")?;
             LogFilter::Header(matcher::header(rule).at("header_filter.header")?)
         }
-        Filter::ResponseFlagFilter(list) => LogFilter::ResponseFlag(flags(&list.flags).at("response_flag_filter")?),
+        Filter::ResponseFlagFilter(list) => {
+            LogFilter::ResponseFlag(flags(&list.flags).at("response_flag_filter")?)
+        }
         Filter::GrpcStatusFilter(filter) => LogFilter::GrpcStatus {
             statuses: filter.statuses.iter().map(|status| *status as u32).collect(),
             exclude: filter.exclude,
@@ -186,7 +209,10 @@ fn compare(value: Option<pb::ComparisonFilter>) -> Result<Compare> {
         Err(_) => return refuse("is not known").at("comparison.op"),
     };
     let bound = required(value.value, "comparison.value")?;
-    Ok(Compare { op, value: bound.default_value })
+    Ok(Compare {
+        op,
+        value: bound.default_value,
+    })
 }
 
 fn flags(names: &[String]) -> Result<Flags> {

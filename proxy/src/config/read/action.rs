@@ -10,13 +10,13 @@ use http::StatusCode;
 use mesh_proto::envoy::config::route::v3 as pb;
 
 use super::{
-    At, Result, boolean, done, each, matcher, mutation, number, opt_duration, refuse, required, required_text, retry,
-    route, scalar, timeout, unsupported,
+    At, Result, boolean, done, each, matcher, mutation, number, opt_duration, refuse, required,
+    required_text, retry, route, scalar, timeout, unsupported,
 };
 use crate::config::{
     action::{
-        Choice, Clusters, Direct, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, Redirect,
-        RedirectPath, Weighted,
+        Choice, Clusters, Direct, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite,
+        Redirect, RedirectPath, Weighted,
     },
     route::Mutations,
     scalar::Fraction,
@@ -42,8 +42,11 @@ pub fn forward(mut value: pb::RouteAction) -> Result<Forward> {
         append_forwarded_host: take(&mut value.append_x_forwarded_host),
         timeout: timeout(take(&mut value.timeout), Some(DEFAULT_TIMEOUT), "timeout")?,
         idle_timeout: opt_duration(take(&mut value.idle_timeout), "idle_timeout")?.map(not_zero),
-        max_stream: opt_duration(stream.max_stream_duration, "max_stream_duration.max_stream_duration")?
-            .and_then(not_zero),
+        max_stream: opt_duration(
+            stream.max_stream_duration,
+            "max_stream_duration.max_stream_duration",
+        )?
+        .and_then(not_zero),
         grpc_timeout_max: opt_duration(
             stream.grpc_timeout_header_max,
             "max_stream_duration.grpc_timeout_header_max",
@@ -53,7 +56,11 @@ pub fn forward(mut value: pb::RouteAction) -> Result<Forward> {
             .map(|policy| retry::retry(policy).map(Arc::new).at("retry_policy"))
             .transpose()?,
         hash: each(take(&mut value.hash_policy), "hash_policy", hash_policy)?,
-        mirrors: each(take(&mut value.request_mirror_policies), "request_mirror_policies", mirror)?,
+        mirrors: each(
+            take(&mut value.request_mirror_policies),
+            "request_mirror_policies",
+            mirror,
+        )?,
         upgrades: each(take(&mut value.upgrade_configs), "upgrade_configs", upgrade)?,
         high_priority: take(&mut value.priority) == 1,
     };
@@ -79,7 +86,9 @@ fn clusters(value: pb::route_action::ClusterSpecifier) -> Result<Clusters> {
         Cluster::Cluster(name) if name.is_empty() => return refuse("is missing").at("cluster"),
         Cluster::Cluster(name) => Clusters::Single(name.into()),
         Cluster::ClusterHeader(name) => Clusters::Header(scalar::header_name(&name).at("cluster_header")?),
-        Cluster::WeightedClusters(weighted) => Clusters::Weighted(self::weighted(weighted).at("weighted_clusters")?),
+        Cluster::WeightedClusters(weighted) => {
+            Clusters::Weighted(self::weighted(weighted).at("weighted_clusters")?)
+        }
         Cluster::ClusterSpecifierPlugin(_) => return unsupported("cluster_specifier_plugin"),
         Cluster::InlineClusterSpecifierPlugin(_) => return unsupported("inline_cluster_specifier_plugin"),
     })
@@ -101,7 +110,11 @@ fn weighted(mut value: pb::WeightedCluster) -> Result<Weighted> {
     value.total_weight.take();
     value.runtime_key_prefix.clear();
     done(&value)?;
-    Ok(Weighted { choices, total, random_header })
+    Ok(Weighted {
+        choices,
+        total,
+        random_header,
+    })
 }
 
 fn choice(mut value: pb::weighted_cluster::ClusterWeight) -> Result<Choice> {
@@ -141,7 +154,9 @@ fn path_rewrite(value: &mut pb::RouteAction) -> Result<PathRewrite> {
     match (prefix.is_empty(), take(&mut value.regex_rewrite)) {
         (true, None) => Ok(PathRewrite::None),
         (false, None) => Ok(PathRewrite::Prefix(prefix.into())),
-        (true, Some(regex)) => Ok(PathRewrite::Regex(matcher::substitution(regex).at("regex_rewrite")?)),
+        (true, Some(regex)) => Ok(PathRewrite::Regex(
+            matcher::substitution(regex).at("regex_rewrite")?,
+        )),
         (false, Some(_)) => refuse("cannot stand beside prefix_rewrite").at("regex_rewrite"),
     }
 }
@@ -168,7 +183,11 @@ fn host_rewrite(value: &mut pb::RouteAction) -> Result<HostRewrite> {
 pub fn mirror(mut value: pb::route_action::RequestMirrorPolicy) -> Result<Mirror> {
     let mirror = Mirror {
         cluster: required_text(&mut value.cluster, "cluster")?.into(),
-        fraction: scalar::opt_runtime_fraction(take(&mut value.runtime_fraction), Fraction::ALWAYS, "runtime_fraction")?,
+        fraction: scalar::opt_runtime_fraction(
+            take(&mut value.runtime_fraction),
+            Fraction::ALWAYS,
+            "runtime_fraction",
+        )?,
         trace: take(&mut value.trace_sampled).map(|value| value.value),
         keep_host: take(&mut value.disable_shadow_host_suffix_append),
     };
@@ -177,7 +196,9 @@ pub fn mirror(mut value: pb::route_action::RequestMirrorPolicy) -> Result<Mirror
 }
 
 fn upgrade(mut value: pb::route_action::UpgradeConfig) -> Result<(Box<str>, bool)> {
-    let protocol = required_text(&mut value.upgrade_type, "upgrade_type")?.to_ascii_lowercase().into();
+    let protocol = required_text(&mut value.upgrade_type, "upgrade_type")?
+        .to_ascii_lowercase()
+        .into();
     let enabled = boolean(&mut value.enabled, true);
     done(&value)?;
     Ok((protocol, enabled))
@@ -186,7 +207,9 @@ fn upgrade(mut value: pb::route_action::UpgradeConfig) -> Result<(Box<str>, bool
 fn hash_policy(value: pb::route_action::HashPolicy) -> Result<HashPolicy> {
     use pb::route_action::hash_policy::PolicySpecifier as Source;
     let source = match required(value.policy_specifier, "policy_specifier")? {
-        Source::Header(header) if header.regex_rewrite.is_some() => return unsupported("header.regex_rewrite"),
+        Source::Header(header) if header.regex_rewrite.is_some() => {
+            return unsupported("header.regex_rewrite");
+        }
         Source::Header(header) => {
             HashSource::Header(scalar::header_name(&header.header_name).at("header.header_name")?)
         }
@@ -200,7 +223,10 @@ fn hash_policy(value: pb::route_action::HashPolicy) -> Result<HashPolicy> {
         Source::QueryParameter(query) => HashSource::Query(query.name.into()),
         Source::FilterState(_) => return unsupported("filter_state"),
     };
-    Ok(HashPolicy { source, terminal: value.terminal })
+    Ok(HashPolicy {
+        source,
+        terminal: value.terminal,
+    })
 }
 
 pub fn redirect(mut value: pb::RedirectAction) -> Result<Redirect> {
@@ -225,13 +251,17 @@ pub fn redirect(mut value: pb::RedirectAction) -> Result<Redirect> {
         Some(Path::PathRedirect(path)) if path.is_empty() => RedirectPath::Keep,
         Some(Path::PathRedirect(path)) => RedirectPath::Full(path.into()),
         Some(Path::PrefixRewrite(prefix)) => RedirectPath::Prefix(prefix.into()),
-        Some(Path::RegexRewrite(regex)) => RedirectPath::Regex(matcher::substitution(regex).at("regex_rewrite")?),
+        Some(Path::RegexRewrite(regex)) => {
+            RedirectPath::Regex(matcher::substitution(regex).at("regex_rewrite")?)
+        }
         Some(Path::PathRewrite(_)) => return unsupported("path_rewrite"),
     };
     let host = take(&mut value.host_redirect);
     let port = match take(&mut value.port_redirect) {
         0 => None,
-        port => Some(u16::try_from(port).or_else(|_| refuse(format!("{port} is not a port")).at("port_redirect"))?),
+        port => Some(
+            u16::try_from(port).or_else(|_| refuse(format!("{port} is not a port")).at("port_redirect"))?,
+        ),
     };
     Ok(Redirect {
         status,
@@ -245,13 +275,19 @@ pub fn redirect(mut value: pb::RedirectAction) -> Result<Redirect> {
 
 pub fn direct(mut value: pb::DirectResponseAction, max_body: usize) -> Result<Direct> {
     let status = scalar::status(take(&mut value.status)).at("status")?;
-    let body = match take(&mut value.body).map(scalar::data_source).transpose().at("body")? {
+    let body = match take(&mut value.body)
+        .map(scalar::data_source)
+        .transpose()
+        .at("body")?
+    {
         None => Bytes::new(),
         Some(Source::Inline(bytes)) => bytes,
         Some(Source::Environment(name)) => std::env::var(&*name).unwrap_or_default().into(),
         Some(Source::File(path)) => match std::fs::read(&path) {
             Ok(bytes) => bytes.into(),
-            Err(error) => return refuse(format!("{} cannot be read: {error}", path.display())).at("body.filename"),
+            Err(error) => {
+                return refuse(format!("{} cannot be read: {error}", path.display())).at("body.filename");
+            }
         },
     };
     if body.len() > max_body {

@@ -5,8 +5,8 @@ use std::mem::take;
 use mesh_proto::envoy::{
     config::cluster::v3::{self as pb, cluster as parts},
     extensions::load_balancing_policies::{
-        cluster_provided::v3::ClusterProvided, least_request::v3::LeastRequest, maglev::v3::Maglev, random::v3::Random,
-        ring_hash::v3::RingHash, round_robin::v3::RoundRobin,
+        cluster_provided::v3::ClusterProvided, least_request::v3::LeastRequest, maglev::v3::Maglev,
+        random::v3::Random, ring_hash::v3::RingHash, round_robin::v3::RoundRobin,
     },
 };
 
@@ -59,7 +59,10 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
         Ok(LbPolicy::RoundRobin) => Balance::RoundRobin,
         Ok(LbPolicy::LeastRequest) => Balance::LeastRequest { choices: CHOICES },
         Ok(LbPolicy::Random) => Balance::Random,
-        Ok(LbPolicy::RingHash) => Balance::RingHash { min: RING_MIN, max: RING_MAX },
+        Ok(LbPolicy::RingHash) => Balance::RingHash {
+            min: RING_MIN,
+            max: RING_MAX,
+        },
         Ok(LbPolicy::Maglev) => Balance::Maglev { size: MAGLEV_SIZE },
         Ok(LbPolicy::ClusterProvided) => Balance::ClusterProvided,
         _ => return refuse("is not known").at("lb_policy"),
@@ -72,7 +75,9 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
             // A warm-up only slows the growth of a new host's share: it has its weight at once here.
             config.slow_start_config = None;
             done(&config).at("least_request_lb_config")?;
-            Balance::LeastRequest { choices: choices.max(2) }
+            Balance::LeastRequest {
+                choices: choices.max(2),
+            }
         }
         (Balance::RingHash { .. }, Some(LbConfig::RingHashLbConfig(config))) => {
             let min = config.minimum_ring_size.map_or(RING_MIN, |size| size.value);
@@ -80,7 +85,8 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
             ring(min, max).at("ring_hash_lb_config")?
         }
         (Balance::Maglev { .. }, Some(LbConfig::MaglevLbConfig(config))) => {
-            maglev(config.table_size.map_or(MAGLEV_SIZE, |size| size.value)).at("maglev_lb_config.table_size")?
+            maglev(config.table_size.map_or(MAGLEV_SIZE, |size| size.value))
+                .at("maglev_lb_config.table_size")?
         }
         (Balance::RoundRobin, Some(LbConfig::RoundRobinLbConfig(mut config))) => {
             config.slow_start_config = None;
@@ -95,20 +101,25 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
 fn extensible(value: pb::LoadBalancingPolicy) -> Result<Balance> {
     // The first policy that is known counts.
     for (n, policy) in value.policies.into_iter().enumerate() {
-        let extension = required(policy.typed_extension_config, "typed_extension_config").nth("policies", n)?;
-        let any = required(extension.typed_config, "typed_extension_config.typed_config").nth("policies", n)?;
+        let extension =
+            required(policy.typed_extension_config, "typed_extension_config").nth("policies", n)?;
+        let any =
+            required(extension.typed_config, "typed_extension_config.typed_config").nth("policies", n)?;
         if open::<RoundRobin>(&any)?.is_some() {
             return Ok(Balance::RoundRobin);
         }
         if let Some(mut config) = open::<LeastRequest>(&any)? {
-            return Ok(Balance::LeastRequest { choices: number(&mut config.choice_count).unwrap_or(CHOICES).max(2) });
+            return Ok(Balance::LeastRequest {
+                choices: number(&mut config.choice_count).unwrap_or(CHOICES).max(2),
+            });
         }
         if open::<Random>(&any)?.is_some() {
             return Ok(Balance::Random);
         }
         if let Some(config) = open::<RingHash>(&any)? {
             let min = config.minimum_ring_size.map_or(RING_MIN, |size| size.value);
-            return ring(min, config.maximum_ring_size.map_or(RING_MAX, |size| size.value)).nth("policies", n);
+            return ring(min, config.maximum_ring_size.map_or(RING_MAX, |size| size.value))
+                .nth("policies", n);
         }
         if let Some(config) = open::<Maglev>(&any)? {
             return maglev(config.table_size.map_or(MAGLEV_SIZE, |size| size.value)).nth("policies", n);
@@ -122,13 +133,18 @@ fn extensible(value: pb::LoadBalancingPolicy) -> Result<Balance> {
 
 fn ring(min: u64, max: u64) -> Result<Balance> {
     if min > max || max > RING_MAX || max == 0 {
-        return refuse(format!("sizes must be above 0, the least not above the greatest, both at most {RING_MAX}"));
+        return refuse(format!(
+            "sizes must be above 0, the least not above the greatest, both at most {RING_MAX}"
+        ));
     }
     Ok(Balance::RingHash { min, max })
 }
 
 fn maglev(size: u64) -> Result<Balance> {
-    let prime = size > 1 && (2..).take_while(|n| n * n <= size).all(|n| !size.is_multiple_of(n));
+    let prime = size > 1
+        && (2..)
+            .take_while(|n| n * n <= size)
+            .all(|n| !size.is_multiple_of(n));
     if !prime || size > 5_000_011 {
         return refuse(format!("{size} is not a prime number up to 5000011"));
     }
@@ -137,14 +153,24 @@ fn maglev(size: u64) -> Result<Balance> {
 
 /// What an ORIGINAL_DST cluster's balancer says.
 pub fn original_dst(value: &mut pb::Cluster) -> Result<Kind> {
-    let Some(parts::LbConfig::OriginalDstLbConfig(mut config)) = value.lb_config.take_if(|config| {
-        matches!(config, parts::LbConfig::OriginalDstLbConfig(_))
-    }) else {
-        return Ok(Kind::OriginalDst { use_header: None, port: None });
+    let Some(parts::LbConfig::OriginalDstLbConfig(mut config)) = value
+        .lb_config
+        .take_if(|config| matches!(config, parts::LbConfig::OriginalDstLbConfig(_)))
+    else {
+        return Ok(Kind::OriginalDst {
+            use_header: None,
+            port: None,
+        });
     };
     let name = take(&mut config.http_header_name);
-    let name = if name.is_empty() { "x-envoy-original-dst-host" } else { &name };
-    let use_header = take(&mut config.use_http_header).then(|| scalar::header_name(name)).transpose();
+    let name = if name.is_empty() {
+        "x-envoy-original-dst-host"
+    } else {
+        &name
+    };
+    let use_header = take(&mut config.use_http_header)
+        .then(|| scalar::header_name(name))
+        .transpose();
     let port = number(&mut config.upstream_port_override)
         .map(|port| u16::try_from(port).or_else(|_| refuse(format!("{port} is not a port"))))
         .transpose()
@@ -152,5 +178,8 @@ pub fn original_dst(value: &mut pb::Cluster) -> Result<Kind> {
     if config.metadata_key.is_some() {
         return unsupported("original_dst_lb_config.metadata_key");
     }
-    Ok(Kind::OriginalDst { use_header: use_header.at("original_dst_lb_config.http_header_name")?, port })
+    Ok(Kind::OriginalDst {
+        use_header: use_header.at("original_dst_lb_config.http_header_name")?,
+        port,
+    })
 }

@@ -22,8 +22,8 @@ use mesh_proto::{
 };
 
 use super::{
-    At, Result, access_log, done, each, hcm, number, open, opt_duration, rbac, refuse, required, scalar, timeout, tls,
-    unsupported,
+    At, Result, access_log, done, each, hcm, number, open, opt_duration, rbac, refuse, required, scalar,
+    timeout, tls, unsupported,
 };
 use crate::config::{
     chain::{
@@ -75,9 +75,14 @@ fn chain_match(mut value: pb::FilterChainMatch) -> Result<ChainMatch> {
     use pb::filter_chain_match::ConnectionSourceType as Kind;
     let port = |port: u32| u16::try_from(port).or_else(|_| refuse(format!("{port} is not a port")));
     let rules = ChainMatch {
-        destination_port: number(&mut value.destination_port).map(port).transpose().at("destination_port")?,
+        destination_port: number(&mut value.destination_port)
+            .map(port)
+            .transpose()
+            .at("destination_port")?,
         destination: each(take(&mut value.prefix_ranges), "prefix_ranges", scalar::network)?,
-        server_names: each(take(&mut value.server_names), "server_names", |name| server_name(&name))?,
+        server_names: each(take(&mut value.server_names), "server_names", |name| {
+            server_name(&name)
+        })?,
         transport: match take(&mut value.transport_protocol).as_str() {
             "" => None,
             "raw_buffer" => Some(Transport::Raw),
@@ -88,14 +93,22 @@ fn chain_match(mut value: pb::FilterChainMatch) -> Result<ChainMatch> {
             .into_iter()
             .map(|text| text.into_bytes().into())
             .collect(),
-        direct_source: each(take(&mut value.direct_source_prefix_ranges), "direct_source_prefix_ranges", scalar::network)?,
+        direct_source: each(
+            take(&mut value.direct_source_prefix_ranges),
+            "direct_source_prefix_ranges",
+            scalar::network,
+        )?,
         source_type: match Kind::try_from(take(&mut value.source_type)) {
             Ok(Kind::Any) => SourceType::Any,
             Ok(Kind::SameIpOrLoopback) => SourceType::SameIpOrLoopback,
             Ok(Kind::External) => SourceType::External,
             Err(_) => return refuse("is not known").at("source_type"),
         },
-        source: each(take(&mut value.source_prefix_ranges), "source_prefix_ranges", scalar::network)?,
+        source: each(
+            take(&mut value.source_prefix_ranges),
+            "source_prefix_ranges",
+            scalar::network,
+        )?,
         source_ports: each(take(&mut value.source_ports), "source_ports", port)?,
     };
     done(&value)?;
@@ -107,7 +120,9 @@ fn server_name(name: &str) -> Result<ServerName> {
     match name.strip_prefix('*') {
         Some(tail) if tail.starts_with('.') && !tail.contains('*') => Ok(ServerName::Suffix(tail.into())),
         None if !name.contains('*') && !name.is_empty() => Ok(ServerName::Exact(name.into())),
-        _ => refuse(format!("{name:?} is not a server name; a * may only stand for its first part")),
+        _ => refuse(format!(
+            "{name:?} is not a server name; a * may only stand for its first part"
+        )),
     }
 }
 
@@ -133,13 +148,20 @@ fn by_type(any: &Any) -> Result<Network> {
         return Ok(Network::Terminal(Terminal::Tcp(Arc::new(tcp_proxy(value)?))));
     }
     if let Some(value) = open::<Rbac>(any)? {
-        return Ok(Network::Filter(NetworkFilter::Rbac(Arc::new(rbac::network(value)?))));
+        return Ok(Network::Filter(NetworkFilter::Rbac(Arc::new(rbac::network(
+            value,
+        )?))));
     }
     if open::<Echo>(any)?.is_some() {
         return Ok(Network::Terminal(Terminal::Echo));
     }
     if let Some(value) = open::<DirectResponse>(any)? {
-        return match value.response.map(scalar::data_source).transpose().at("response")? {
+        return match value
+            .response
+            .map(scalar::data_source)
+            .transpose()
+            .at("response")?
+        {
             None => Ok(Network::Terminal(Terminal::Direct(Bytes::new()))),
             Some(Source::Inline(bytes)) => Ok(Network::Terminal(Terminal::Direct(bytes))),
             Some(_) => refuse("only inline data is supported by this proxy").at("response"),
@@ -150,8 +172,10 @@ fn by_type(any: &Any) -> Result<Network> {
 
 fn tcp_proxy(mut value: TcpProxyPb) -> Result<TcpProxy> {
     let options = take(&mut value.access_log_options).unwrap_or_default();
-    let (old_interval, old_connect) =
-        (take(&mut value.access_log_flush_interval), take(&mut value.flush_access_log_on_connected));
+    let (old_interval, old_connect) = (
+        take(&mut value.access_log_flush_interval),
+        take(&mut value.flush_access_log_on_connected),
+    );
     let hash_source_ip = !take(&mut value.hash_policy)
         .into_iter()
         .map(|policy| match policy.policy_specifier {
@@ -173,7 +197,10 @@ fn tcp_proxy(mut value: TcpProxyPb) -> Result<TcpProxy> {
         hash_source_ip,
         access_log: access_log::access_logs(take(&mut value.access_log), "access_log")?,
         log_on_connect: options.flush_access_log_on_connected || old_connect,
-        log_interval: opt_duration(options.access_log_flush_interval.or(old_interval), "access_log_flush_interval")?,
+        log_interval: opt_duration(
+            options.access_log_flush_interval.or(old_interval),
+            "access_log_flush_interval",
+        )?,
     };
     // When the upstream connection is made changes no byte that passes.
     value.max_early_data_bytes = None;
@@ -190,9 +217,11 @@ fn clusters(value: tcp_proxy::ClusterSpecifier) -> Result<TcpClusters> {
         tcp_proxy::ClusterSpecifier::Cluster(name) if name.is_empty() => refuse("is missing").at("cluster"),
         tcp_proxy::ClusterSpecifier::Cluster(name) => Ok(TcpClusters::Single(name.into())),
         tcp_proxy::ClusterSpecifier::WeightedClusters(weighted) => {
-            let choices = each(weighted.clusters, "clusters", |cluster| match cluster.metadata_match {
-                Some(_) => unsupported("metadata_match"),
-                None => Ok((Arc::from(cluster.name), cluster.weight)),
+            let choices = each(weighted.clusters, "clusters", |cluster| {
+                match cluster.metadata_match {
+                    Some(_) => unsupported("metadata_match"),
+                    None => Ok((Arc::from(cluster.name), cluster.weight)),
+                }
             })
             .at("weighted_clusters")?;
             let total = choices.iter().map(|(_, weight)| u64::from(*weight)).sum();

@@ -19,13 +19,14 @@ use mesh_proto::{
 };
 
 use super::{
-    At, Result, balance, done, each, endpoint, http, number, opt_duration, refuse, required, required_text, scalar,
-    timeout, tls, unsupported,
+    At, Result, balance, done, each, endpoint, http, number, opt_duration, refuse, required, required_text,
+    scalar, timeout, tls, unsupported,
 };
 use crate::config::{
     Reject,
     cluster::{
-        Breakers, Cluster, Dns, Family, Kind, Outlier, Protocol, ServiceName, Thresholds, TransportMatch, UpstreamHttp,
+        Breakers, Cluster, Dns, Family, Kind, Outlier, Protocol, ServiceName, Thresholds, TransportMatch,
+        UpstreamHttp,
     },
     endpoint::Assignment,
 };
@@ -37,7 +38,8 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 
 pub fn cluster(mut value: pb::Cluster) -> Result<Cluster> {
     let name: Arc<str> = required_text(&mut value.name, "name")?.into();
-    let common = balance::common(take(&mut value.common_lb_config).unwrap_or_default()).at("common_lb_config")?;
+    let common =
+        balance::common(take(&mut value.common_lb_config).unwrap_or_default()).at("common_lb_config")?;
     let (kind, assignment) = kind(&mut value, &name)?;
     let connection = take(&mut value.upstream_connection_options).unwrap_or_default();
     let metadata = take(&mut value.metadata);
@@ -48,9 +50,18 @@ pub fn cluster(mut value: pb::Cluster) -> Result<Cluster> {
             .unwrap_or(CONNECT_TIMEOUT),
         assignment: Arc::new(assignment),
         breakers: breakers(take(&mut value.circuit_breakers).unwrap_or_default()).at("circuit_breakers")?,
-        outlier: take(&mut value.outlier_detection).map(|one| outlier(one).at("outlier_detection")).transpose()?,
-        transport: take(&mut value.transport_socket).map_or(Ok(None), tls::upstream).at("transport_socket")?.map(Arc::new),
-        transport_matches: each(take(&mut value.transport_socket_matches), "transport_socket_matches", transport_match)?,
+        outlier: take(&mut value.outlier_detection)
+            .map(|one| outlier(one).at("outlier_detection"))
+            .transpose()?,
+        transport: take(&mut value.transport_socket)
+            .map_or(Ok(None), tls::upstream)
+            .at("transport_socket")?
+            .map(Arc::new),
+        transport_matches: each(
+            take(&mut value.transport_socket_matches),
+            "transport_socket_matches",
+            transport_match,
+        )?,
         http: upstream_http(&mut value)?,
         bind_source: bind_source(take(&mut value.upstream_bind_config)).at("upstream_bind_config")?,
         keepalive: connection.tcp_keepalive.map(scalar::keepalive),
@@ -101,21 +112,32 @@ fn kind(value: &mut pb::Cluster, name: &Arc<str>) -> Result<(Kind, Assignment)> 
     let eds = take(&mut value.eds_cluster_config);
     let original_dst = balance::original_dst(value)?;
     let given = inline.is_some();
-    let assignment = inline.map_or(Ok(Assignment::default()), endpoint::assignment).at("load_assignment")?;
+    let assignment = inline
+        .map_or(Ok(Assignment::default()), endpoint::assignment)
+        .at("load_assignment")?;
     let kind = match discovery {
         DiscoveryType::Static => {
-            let named = assignment.endpoints().position(|endpoint| endpoint.address.socket().is_none());
+            let named = assignment
+                .endpoints()
+                .position(|endpoint| endpoint.address.socket().is_none());
             if named.is_some() {
-                return refuse("a STATIC cluster needs IP addresses; for names use STRICT_DNS").at("load_assignment");
+                return refuse("a STATIC cluster needs IP addresses; for names use STRICT_DNS")
+                    .at("load_assignment");
             }
             Kind::Static
         }
         DiscoveryType::StrictDns => Kind::StrictDns(dns),
         DiscoveryType::LogicalDns if assignment.endpoints().count() == 1 => Kind::LogicalDns(dns),
-        DiscoveryType::LogicalDns => return refuse("LOGICAL_DNS needs exactly one endpoint").at("load_assignment"),
-        DiscoveryType::Eds if given => return refuse("an EDS cluster must not have one").at("load_assignment"),
+        DiscoveryType::LogicalDns => {
+            return refuse("LOGICAL_DNS needs exactly one endpoint").at("load_assignment");
+        }
+        DiscoveryType::Eds if given => {
+            return refuse("an EDS cluster must not have one").at("load_assignment");
+        }
         DiscoveryType::Eds => eds_kind(eds.unwrap_or_default(), name).at("eds_cluster_config")?,
-        DiscoveryType::OriginalDst if given => return refuse("an ORIGINAL_DST cluster must not have one").at("load_assignment"),
+        DiscoveryType::OriginalDst if given => {
+            return refuse("an ORIGINAL_DST cluster must not have one").at("load_assignment");
+        }
         DiscoveryType::OriginalDst => original_dst,
     };
     Ok((kind, assignment))
@@ -127,14 +149,19 @@ fn eds_kind(value: parts::EdsClusterConfig, name: &Arc<str>) -> Result<Kind> {
     if !matches!(source.config_source_specifier, Some(Source::Ads(_))) {
         return refuse("only ads is supported by this proxy").at("eds_config");
     }
-    let service = if value.service_name.is_empty() { name.clone() } else { value.service_name.into() };
+    let service = if value.service_name.is_empty() {
+        name.clone()
+    } else {
+        value.service_name.into()
+    };
     Ok(Kind::Eds { service })
 }
 
 fn dns(value: &mut pb::Cluster) -> Result<Dns> {
     use parts::DnsLookupFamily as Lookup;
     let default = Dns::default();
-    let refresh = opt_duration(take(&mut value.dns_refresh_rate), "dns_refresh_rate")?.unwrap_or(default.refresh);
+    let refresh =
+        opt_duration(take(&mut value.dns_refresh_rate), "dns_refresh_rate")?.unwrap_or(default.refresh);
     if refresh < Duration::from_millis(1) {
         return refuse("must be at least 1 ms").at("dns_refresh_rate");
     }
@@ -157,7 +184,11 @@ fn breakers(mut value: pb::CircuitBreakers) -> Result<Breakers> {
     for (n, one) in take(&mut value.thresholds).into_iter().enumerate() {
         let high = one.priority == 1;
         let read = thresholds(one).nth("thresholds", n)?;
-        *(if high { &mut breakers.high } else { &mut breakers.default }) = read;
+        *(if high {
+            &mut breakers.high
+        } else {
+            &mut breakers.default
+        }) = read;
     }
     done(&value)?;
     Ok(breakers)
@@ -186,12 +217,25 @@ fn thresholds(mut value: pb::circuit_breakers::Thresholds) -> Result<Thresholds>
 fn outlier(mut value: pb::OutlierDetection) -> Result<Outlier> {
     // A rule that is enforced in 0 % of the cases is off.
     let rule = |count: Option<u32>, enforcing: Option<u32>, default: u32, enforced: u32| {
-        if enforcing.unwrap_or(enforced) == 0 { 0 } else { count.unwrap_or(default) }
+        if enforcing.unwrap_or(enforced) == 0 {
+            0
+        } else {
+            count.unwrap_or(default)
+        }
     };
     let time = |value, default, name: &str| opt_duration(value, name).map(|time| time.unwrap_or(default));
-    let base = time(take(&mut value.base_ejection_time), Duration::from_secs(30), "base_ejection_time")?;
+    let base = time(
+        take(&mut value.base_ejection_time),
+        Duration::from_secs(30),
+        "base_ejection_time",
+    )?;
     let outlier = Outlier {
-        consecutive_5xx: rule(number(&mut value.consecutive_5xx), number(&mut value.enforcing_consecutive_5xx), 5, 100),
+        consecutive_5xx: rule(
+            number(&mut value.consecutive_5xx),
+            number(&mut value.enforcing_consecutive_5xx),
+            5,
+            100,
+        ),
         consecutive_gateway: rule(
             number(&mut value.consecutive_gateway_failure),
             number(&mut value.enforcing_consecutive_gateway_failure),
@@ -207,7 +251,11 @@ fn outlier(mut value: pb::OutlierDetection) -> Result<Outlier> {
         split_local: take(&mut value.split_external_local_origin_errors),
         interval: time(take(&mut value.interval), Duration::from_secs(10), "interval")?,
         base_ejection: base,
-        max_ejection: time(take(&mut value.max_ejection_time), base.max(Duration::from_secs(300)), "max_ejection_time")?,
+        max_ejection: time(
+            take(&mut value.max_ejection_time),
+            base.max(Duration::from_secs(300)),
+            "max_ejection_time",
+        )?,
         max_percent: number(&mut value.max_ejection_percent).unwrap_or(10).min(100),
     };
     drop_statistics_rules(&mut value)?;
@@ -220,9 +268,18 @@ fn outlier(mut value: pb::OutlierDetection) -> Result<Outlier> {
 fn drop_statistics_rules(value: &mut pb::OutlierDetection) -> Result<()> {
     for (field, name) in [
         (&mut value.enforcing_success_rate, "enforcing_success_rate"),
-        (&mut value.enforcing_local_origin_success_rate, "enforcing_local_origin_success_rate"),
-        (&mut value.enforcing_failure_percentage, "enforcing_failure_percentage"),
-        (&mut value.enforcing_failure_percentage_local_origin, "enforcing_failure_percentage_local_origin"),
+        (
+            &mut value.enforcing_local_origin_success_rate,
+            "enforcing_local_origin_success_rate",
+        ),
+        (
+            &mut value.enforcing_failure_percentage,
+            "enforcing_failure_percentage",
+        ),
+        (
+            &mut value.enforcing_failure_percentage_local_origin,
+            "enforcing_failure_percentage_local_origin",
+        ),
     ] {
         if number(field).unwrap_or(0) > 0 {
             return unsupported(name);
@@ -243,15 +300,26 @@ fn drop_statistics_rules(value: &mut pb::OutlierDetection) -> Result<()> {
 
 fn transport_match(value: parts::TransportSocketMatch) -> Result<TransportMatch> {
     Ok(TransportMatch {
-        labels: value.r#match.as_ref().map(|labels| scalar::labels(labels).collect()).unwrap_or_default(),
-        transport: value.transport_socket.map_or(Ok(None), tls::upstream).at("transport_socket")?.map(Arc::new),
+        labels: value
+            .r#match
+            .as_ref()
+            .map(|labels| scalar::labels(labels).collect())
+            .unwrap_or_default(),
+        transport: value
+            .transport_socket
+            .map_or(Ok(None), tls::upstream)
+            .at("transport_socket")?
+            .map(Arc::new),
         name: value.name.into(),
     })
 }
 
 fn bind_source(value: Option<core::BindConfig>) -> Result<Option<std::net::IpAddr>> {
     let Some(mut value) = value else { return Ok(None) };
-    let source = take(&mut value.source_address).map(scalar::source_ip).transpose().at("source_address")?;
+    let source = take(&mut value.source_address)
+        .map(scalar::source_ip)
+        .transpose()
+        .at("source_address")?;
     // Where to connect from is always allowed to be an address that is not ours yet.
     value.freebind = None;
     done(&value)?;
@@ -291,11 +359,13 @@ fn old_protocol(value: &mut pb::Cluster) -> Option<options::UpstreamProtocolOpti
     let http2 = take(&mut value.http2_protocol_options);
     let use_downstream = take(&mut value.protocol_selection) == 1;
     if use_downstream {
-        return Some(options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(options::UseDownstreamHttpConfig {
-            http_protocol_options: http1,
-            http2_protocol_options: http2,
-            ..options::UseDownstreamHttpConfig::default()
-        }));
+        return Some(options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+            options::UseDownstreamHttpConfig {
+                http_protocol_options: http1,
+                http2_protocol_options: http2,
+                ..options::UseDownstreamHttpConfig::default()
+            },
+        ));
     }
     use options::explicit_http_config::ProtocolConfig as Explicit;
     let config = match (http1, http2) {
@@ -303,9 +373,11 @@ fn old_protocol(value: &mut pb::Cluster) -> Option<options::UpstreamProtocolOpti
         (Some(http1), None) => Explicit::HttpProtocolOptions(http1),
         (None, None) => return None,
     };
-    Some(options::UpstreamProtocolOptions::ExplicitHttpConfig(options::ExplicitHttpConfig {
-        protocol_config: Some(config),
-    }))
+    Some(options::UpstreamProtocolOptions::ExplicitHttpConfig(
+        options::ExplicitHttpConfig {
+            protocol_config: Some(config),
+        },
+    ))
 }
 
 fn protocol_options(mut value: HttpProtocolOptions) -> Result<UpstreamHttp> {
@@ -316,19 +388,29 @@ fn protocol_options(mut value: HttpProtocolOptions) -> Result<UpstreamHttp> {
             None => (Protocol::Http1, None, None),
             Some(Explicit::HttpProtocolOptions(http1)) => (Protocol::Http1, Some(http1), None),
             Some(Explicit::Http2ProtocolOptions(http2)) => (Protocol::Http2, None, Some(http2)),
-            Some(Explicit::Http3ProtocolOptions(_)) => return unsupported("explicit_http_config.http3_protocol_options"),
+            Some(Explicit::Http3ProtocolOptions(_)) => {
+                return unsupported("explicit_http_config.http3_protocol_options");
+            }
         },
-        Some(Options::UseDownstreamProtocolConfig(config)) => {
-            (Protocol::UseDownstream, config.http_protocol_options, config.http2_protocol_options)
-        }
-        Some(Options::AutoConfig(config)) => {
-            (Protocol::Auto, config.http_protocol_options, config.http2_protocol_options)
-        }
+        Some(Options::UseDownstreamProtocolConfig(config)) => (
+            Protocol::UseDownstream,
+            config.http_protocol_options,
+            config.http2_protocol_options,
+        ),
+        Some(Options::AutoConfig(config)) => (
+            Protocol::Auto,
+            config.http_protocol_options,
+            config.http2_protocol_options,
+        ),
     };
     let mut common = take(&mut value.common_http_protocol_options).unwrap_or_default();
     let http = UpstreamHttp {
         protocol,
-        idle_timeout: timeout(take(&mut common.idle_timeout), Some(IDLE_TIMEOUT), "common_http_protocol_options.idle_timeout")?,
+        idle_timeout: timeout(
+            take(&mut common.idle_timeout),
+            Some(IDLE_TIMEOUT),
+            "common_http_protocol_options.idle_timeout",
+        )?,
         max_connection: timeout(
             take(&mut common.max_connection_duration),
             None,
@@ -356,7 +438,11 @@ fn sni_options(value: Option<core::UpstreamHttpProtocolOptions>) -> Result<()> {
 }
 
 fn istio(metadata: Option<&core::Metadata>, key: &str) -> Option<String> {
-    let value = metadata?.filter_metadata.get(names::metadata::ISTIO)?.fields.get(key)?;
+    let value = metadata?
+        .filter_metadata
+        .get(names::metadata::ISTIO)?
+        .fields
+        .get(key)?;
     to_json(value).as_str().map(str::to_owned)
 }
 
@@ -367,7 +453,12 @@ fn services(metadata: Option<&core::Metadata>) -> Vec<Arc<ServiceName>> {
         .map(to_json);
     let text = |json: &serde_json::Value, key: &str| json[key].as_str().unwrap_or_default().into();
     let read = |json: &serde_json::Value| {
-        Arc::new(ServiceName { host: text(json, "host"), name: text(json, "name"), namespace: text(json, "namespace") })
+        Arc::new(ServiceName {
+            host: text(json, "host"),
+            name: text(json, "name"),
+            namespace: text(json, "namespace"),
+        })
     };
-    list.and_then(|list| list.as_array().map(|list| list.iter().map(read).collect())).unwrap_or_default()
+    list.and_then(|list| list.as_array().map(|list| list.iter().map(read).collect()))
+        .unwrap_or_default()
 }

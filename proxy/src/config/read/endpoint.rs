@@ -21,7 +21,9 @@ pub fn assignment(mut value: pb::ClusterLoadAssignment) -> Result<Assignment> {
     let assignment = Assignment {
         cluster: take(&mut value.cluster_name).into(),
         localities: each(take(&mut value.endpoints), "endpoints", locality)?,
-        overprovisioning: number(&mut policy.overprovisioning_factor).unwrap_or(OVERPROVISIONING).max(100),
+        overprovisioning: number(&mut policy.overprovisioning_factor)
+            .unwrap_or(OVERPROVISIONING)
+            .max(100),
     };
     // An assignment stays until it is replaced.
     policy.endpoint_stale_after = None;
@@ -35,8 +37,14 @@ fn locality(mut value: pb::LocalityLbEndpoints) -> Result<LocalityEndpoints> {
     let locality = LocalityEndpoints {
         priority: take(&mut value.priority),
         weight: number(&mut value.load_balancing_weight),
-        locality: Locality { region: place.region.into(), zone: place.zone.into(), sub_zone: place.sub_zone.into() },
-        endpoints: each(take(&mut value.lb_endpoints), "lb_endpoints", |one| endpoint(one).map(Arc::new))?,
+        locality: Locality {
+            region: place.region.into(),
+            zone: place.zone.into(),
+            sub_zone: place.sub_zone.into(),
+        },
+        endpoints: each(take(&mut value.lb_endpoints), "lb_endpoints", |one| {
+            endpoint(one).map(Arc::new)
+        })?,
     };
     value.metadata = None;
     value.proximity = None;
@@ -68,7 +76,11 @@ fn endpoint(mut value: pb::LbEndpoint) -> Result<Endpoint> {
         },
         labels: metadata
             .as_ref()
-            .and_then(|metadata| metadata.filter_metadata.get(names::metadata::TRANSPORT_SOCKET_MATCH))
+            .and_then(|metadata| {
+                metadata
+                    .filter_metadata
+                    .get(names::metadata::TRANSPORT_SOCKET_MATCH)
+            })
             .map(|labels| scalar::labels(labels).collect())
             .unwrap_or_default(),
         workload: metadata.as_ref().and_then(workload).map(Arc::new),
@@ -83,7 +95,11 @@ fn endpoint(mut value: pb::LbEndpoint) -> Result<Endpoint> {
 
 /// `filter_metadata.istio.workload`: `workload;namespace;canonical name;canonical revision;cluster`
 fn workload(metadata: &core::Metadata) -> Option<WorkloadName> {
-    let value = metadata.filter_metadata.get(names::metadata::ISTIO)?.fields.get("workload")?;
+    let value = metadata
+        .filter_metadata
+        .get(names::metadata::ISTIO)?
+        .fields
+        .get("workload")?;
     let json = to_json(value);
     let mut parts = json.as_str()?.split(';');
     let mut part = || parts.next().unwrap_or_default().into();
@@ -98,11 +114,7 @@ fn workload(metadata: &core::Metadata) -> Option<WorkloadName> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{
-        endpoint::Health,
-        read::testing::assignment,
-        scalar::Address,
-    };
+    use crate::config::{endpoint::Health, read::testing::assignment, scalar::Address};
 
     #[test]
     fn an_endpoint_as_pilot_sends_it() {
@@ -128,7 +140,16 @@ mod tests {
         assert_eq!(first.health, Health::Draining);
         assert_eq!(first.labels.get("tlsMode").map(|value| &**value), Some("istio"));
         let workload = first.workload.as_ref().unwrap();
-        assert_eq!((&*workload.workload, &*workload.cluster), ("reviews-v1", "Kubernetes"));
-        assert_eq!(locality.endpoints[1].address, Address::Name { host: "example.com".into(), port: 443 });
+        assert_eq!(
+            (&*workload.workload, &*workload.cluster),
+            ("reviews-v1", "Kubernetes")
+        );
+        assert_eq!(
+            locality.endpoints[1].address,
+            Address::Name {
+                host: "example.com".into(),
+                port: 443
+            }
+        );
     }
 }

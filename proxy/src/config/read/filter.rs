@@ -21,7 +21,8 @@ use mesh_proto::{
 };
 
 use super::{
-    At, Result, cors, done, duration, matcher, mutation, number, open, rbac, refuse, required, scalar, unsupported,
+    At, Result, cors, done, duration, matcher, mutation, number, open, rbac, refuse, required, scalar,
+    unsupported,
 };
 use crate::config::{
     filter::{
@@ -71,7 +72,9 @@ fn kind(any: &Any) -> Result<Option<HttpFilterKind>> {
         return Ok(Some(HttpFilterKind::Cors));
     }
     if let Some(value) = open::<limit_pb::LocalRateLimit>(any)? {
-        return Ok(Some(HttpFilterKind::LocalRateLimit(Arc::new(local_rate_limit(value)?))));
+        return Ok(Some(HttpFilterKind::LocalRateLimit(Arc::new(local_rate_limit(
+            value,
+        )?))));
     }
     if let Some(mut value) = open::<mutation_pb::HeaderMutation>(any)? {
         let (request, response) = mutations(take(&mut value.mutations)).at("mutations")?;
@@ -82,7 +85,9 @@ fn kind(any: &Any) -> Result<Option<HttpFilterKind>> {
 }
 
 fn router(mut value: RouterPb) -> Result<Router> {
-    let router = Router { suppress_envoy_headers: take(&mut value.suppress_envoy_headers) };
+    let router = Router {
+        suppress_envoy_headers: take(&mut value.suppress_envoy_headers),
+    };
     // Statistics, and a span that is always made.
     value.dynamic_stats = None;
     value.suppress_grpc_request_failure_code_stats = false;
@@ -104,14 +109,20 @@ pub fn filter_override(name: &str, any: &Any) -> Result<Option<FilterOverride>> 
             Some(inner) => match overriding(&inner).at("config") {
                 Ok(Some(read)) => Ok(Some(read)),
                 Ok(None) if optional => Ok(None),
-                Ok(None) => refuse(format!("{} is not supported by this proxy", inner.type_url)).at("config.@type"),
+                Ok(None) => {
+                    refuse(format!("{} is not supported by this proxy", inner.type_url)).at("config.@type")
+                }
                 Err(reject) => Err(reject),
             },
         };
     }
     match overriding(any)? {
         Some(read) => Ok(Some(read)),
-        None => refuse(format!("{} for {name} is not supported by this proxy", any.type_url)).at("@type"),
+        None => refuse(format!(
+            "{} for {name} is not supported by this proxy",
+            any.type_url
+        ))
+        .at("@type"),
     }
 }
 
@@ -129,7 +140,9 @@ fn overriding(any: &Any) -> Result<Option<FilterOverride>> {
         return Ok(Some(FilterOverride::Cors(Arc::new(cors::policy(value)?))));
     }
     if let Some(value) = open::<limit_pb::LocalRateLimit>(any)? {
-        return Ok(Some(FilterOverride::LocalRateLimit(Arc::new(local_rate_limit(value)?))));
+        return Ok(Some(FilterOverride::LocalRateLimit(Arc::new(local_rate_limit(
+            value,
+        )?))));
     }
     if let Some(value) = open::<mutation_pb::HeaderMutationPerRoute>(any)? {
         let (request, response) = mutations(value.mutations).at("mutations")?;
@@ -139,8 +152,12 @@ fn overriding(any: &Any) -> Result<Option<FilterOverride>> {
 }
 
 fn fault(mut value: fault_pb::HttpFault) -> Result<Fault> {
-    let delay = take(&mut value.delay).map(|delay| fault_delay(delay).at("delay")).transpose()?;
-    let abort = take(&mut value.abort).map(|abort| fault_abort(abort).at("abort")).transpose()?;
+    let delay = take(&mut value.delay)
+        .map(|delay| fault_delay(delay).at("delay"))
+        .transpose()?;
+    let abort = take(&mut value.abort)
+        .map(|abort| fault_abort(abort).at("abort"))
+        .transpose()?;
     let cluster = take(&mut value.upstream_cluster);
     let fault = Fault {
         delay,
@@ -169,7 +186,11 @@ fn fault(mut value: fault_pb::HttpFault) -> Result<Fault> {
 
 fn fault_delay(value: delay::FaultDelay) -> Result<FaultDelay> {
     use delay::fault_delay::FaultDelaySecifier as Delay;
-    let chance = value.percentage.as_ref().map_or(Ok(Fraction::NEVER), scalar::fraction).at("percentage")?;
+    let chance = value
+        .percentage
+        .as_ref()
+        .map_or(Ok(Fraction::NEVER), scalar::fraction)
+        .at("percentage")?;
     let fixed = match required(value.fault_delay_secifier, "fixed_delay")? {
         Delay::FixedDelay(time) => Some(duration(&time).at("fixed_delay")?),
         Delay::HeaderDelay(_) => None,
@@ -179,7 +200,10 @@ fn fault_delay(value: delay::FaultDelay) -> Result<FaultDelay> {
 
 fn fault_abort(mut value: fault_pb::FaultAbort) -> Result<FaultAbort> {
     use fault_pb::fault_abort::ErrorType;
-    let chance = take(&mut value.percentage).as_ref().map_or(Ok(Fraction::NEVER), scalar::fraction).at("percentage")?;
+    let chance = take(&mut value.percentage)
+        .as_ref()
+        .map_or(Ok(Fraction::NEVER), scalar::fraction)
+        .at("percentage")?;
     let with = match required(take(&mut value.error_type), "error_type")? {
         ErrorType::HttpStatus(code) => AbortWith::Status(scalar::status(code).at("http_status")?),
         ErrorType::GrpcStatus(code) => AbortWith::Grpc(code),
@@ -195,12 +219,22 @@ fn local_rate_limit(mut value: limit_pb::LocalRateLimit) -> Result<LocalRateLimi
         // Below 400 would not be a refusal.
         code => scalar::status(u32::try_from(code.max(400)).unwrap_or_default()).at("status.code")?,
     };
-    let bucket = take(&mut value.token_bucket).map(|bucket| token_bucket(bucket).at("token_bucket")).transpose()?;
+    let bucket = take(&mut value.token_bucket)
+        .map(|bucket| token_bucket(bucket).at("token_bucket"))
+        .transpose()?;
     let limit = LocalRateLimit {
         status,
         bucket,
-        enabled: scalar::opt_runtime_fraction(take(&mut value.filter_enabled), Fraction::NEVER, "filter_enabled")?,
-        enforced: scalar::opt_runtime_fraction(take(&mut value.filter_enforced), Fraction::NEVER, "filter_enforced")?,
+        enabled: scalar::opt_runtime_fraction(
+            take(&mut value.filter_enabled),
+            Fraction::NEVER,
+            "filter_enabled",
+        )?,
+        enforced: scalar::opt_runtime_fraction(
+            take(&mut value.filter_enforced),
+            Fraction::NEVER,
+            "filter_enforced",
+        )?,
         response: mutation::mutations(
             take(&mut value.response_headers_to_add),
             "response_headers_to_add",
@@ -216,7 +250,8 @@ fn local_rate_limit(mut value: limit_pb::LocalRateLimit) -> Result<LocalRateLimi
 }
 
 fn token_bucket(mut value: mesh_proto::envoy::r#type::v3::TokenBucket) -> Result<TokenBucket> {
-    let interval = duration(&required(take(&mut value.fill_interval), "fill_interval")?).at("fill_interval")?;
+    let interval =
+        duration(&required(take(&mut value.fill_interval), "fill_interval")?).at("fill_interval")?;
     let bucket = TokenBucket {
         max: value.max_tokens,
         per_fill: number(&mut value.tokens_per_fill).unwrap_or(1),

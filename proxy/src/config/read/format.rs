@@ -52,9 +52,11 @@ pub fn json_format(json: &Value, omit_empty: bool) -> Result<JsonFormat> {
                 })
                 .collect::<Result<_>>()?,
         ),
-        Value::Array(list) => {
-            JsonFormat::List(list.iter().map(|value| json_format(value, omit_empty)).collect::<Result<_>>()?)
-        }
+        Value::Array(list) => JsonFormat::List(
+            list.iter()
+                .map(|value| json_format(value, omit_empty))
+                .collect::<Result<_>>()?,
+        ),
         Value::String(text) => JsonFormat::Text(format(text, omit_empty)?),
         // Protobuf knows no integers in a struct: write them as such again.
         Value::Number(number) => match number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15) {
@@ -67,7 +69,9 @@ pub fn json_format(json: &Value, omit_empty: bool) -> Result<JsonFormat> {
 
 /// One operator, after its opening `%`; gives what follows its closing one.
 fn operator(text: &str) -> Result<(Piece, &str)> {
-    let name_len = text.bytes().take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
+    let name_len = text
+        .bytes()
+        .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
     let (name, mut rest) = text.split_at(name_len.count());
     let mut argument = None;
     if let Some(inner) = rest.strip_prefix('(') {
@@ -76,7 +80,9 @@ fn operator(text: &str) -> Result<(Piece, &str)> {
             .match_indices(')')
             .map(|(at, _)| at)
             .find(|at| matches!(inner.as_bytes().get(at + 1), Some(b'%' | b':')));
-        let Some(end) = end else { return refuse(format!("%{name}( is not closed")) };
+        let Some(end) = end else {
+            return refuse(format!("%{name}( is not closed"));
+        };
         argument = Some(&inner[..end]);
         rest = &inner[end + 1..];
     }
@@ -122,14 +128,16 @@ fn command(name: &str, argument: Option<&str>) -> Result<Command> {
             Some(("CLUSTER", path)) => Ok(Command::ClusterMetadata(metadata(path))),
             Some(("ROUTE", path)) => Ok(Command::RouteMetadata(metadata(path))),
             Some(("UPSTREAM_HOST", path)) => Ok(Command::UpstreamMetadata(metadata(path))),
-            _ => refuse(format!("%METADATA({path})% names no kind of metadata that is known")),
+            _ => refuse(format!(
+                "%METADATA({path})% names no kind of metadata that is known"
+            )),
         },
-        ("FILTER_STATE", Some(key)) => {
-            Ok(Command::FilterState(key.split(':').next().unwrap_or_default().into()))
-        }
-        ("ENVIRONMENT", Some(key)) => {
-            Ok(Command::Environment(std::env::var(key).unwrap_or_else(|_| "-".to_owned()).into()))
-        }
+        ("FILTER_STATE", Some(key)) => Ok(Command::FilterState(
+            key.split(':').next().unwrap_or_default().into(),
+        )),
+        ("ENVIRONMENT", Some(key)) => Ok(Command::Environment(
+            std::env::var(key).unwrap_or_else(|_| "-".to_owned()).into(),
+        )),
         _ => refuse(format!("%{name}% is not an operator that this proxy knows")),
     }
 }
@@ -174,7 +182,9 @@ fn simple(name: &str) -> Option<Command> {
         "DOWNSTREAM_TLS_CIPHER" => Command::DownstreamTlsCipher,
         "DOWNSTREAM_TLS_SESSION_ID" => Command::DownstreamTlsSessionId,
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Command::DownstreamTransportFailure,
-        "DOWNSTREAM_LOCAL_CLOSE_REASON" | "DOWNSTREAM_DETECTED_CLOSE_TYPE" => Command::DownstreamDetectedCloseType,
+        "DOWNSTREAM_LOCAL_CLOSE_REASON" | "DOWNSTREAM_DETECTED_CLOSE_TYPE" => {
+            Command::DownstreamDetectedCloseType
+        }
         "CONNECTION_ID" => Command::ConnectionId,
         "STREAM_ID" => Command::StreamId,
         "UNIQUE_ID" => Command::UniqueId,
@@ -214,7 +224,8 @@ fn address(name: &str) -> Option<Command> {
 }
 
 fn certificate(name: &str) -> Option<Command> {
-    let (make, fact): (fn(Fact) -> Command, &str) = if let Some(fact) = name.strip_prefix("DOWNSTREAM_PEER_") {
+    let (make, fact): (fn(Fact) -> Command, &str) = if let Some(fact) = name.strip_prefix("DOWNSTREAM_PEER_")
+    {
         (Command::DownstreamPeer, fact)
     } else if let Some(fact) = name.strip_prefix("DOWNSTREAM_LOCAL_") {
         (Command::DownstreamLocal, fact)
@@ -240,9 +251,14 @@ fn certificate(name: &str) -> Option<Command> {
 }
 
 fn headers(pick: &str) -> Result<HeaderPick> {
-    let (first, second) = pick.split_once('?').map_or((pick, None), |(first, second)| (first, Some(second)));
+    let (first, second) = pick
+        .split_once('?')
+        .map_or((pick, None), |(first, second)| (first, Some(second)));
     let field = |name: &str| matcher::field(&name.to_ascii_lowercase());
-    Ok(HeaderPick { first: field(first)?, second: second.map(field).transpose()? })
+    Ok(HeaderPick {
+        first: field(first)?,
+        second: second.map(field).transpose()?,
+    })
 }
 
 fn metadata(path: &str) -> Box<[Box<str>]> {
@@ -262,7 +278,11 @@ fn duration(points: &str) -> Result<Command> {
         "ns" => Unit::Nanos,
         _ => return refuse(format!("{unit:?} is not a unit of %COMMON_DURATION%")),
     };
-    Ok(Command::CommonDuration { from: point(from)?, to: point(to)?, unit })
+    Ok(Command::CommonDuration {
+        from: point(from)?,
+        to: point(to)?,
+        unit,
+    })
 }
 
 fn point(name: &str) -> Result<Point> {
@@ -291,7 +311,11 @@ mod tests {
     #[test]
     fn the_default_format_is_understood() {
         let format = format(DEFAULT, false).unwrap();
-        let commands = format.pieces.iter().filter(|piece| matches!(piece, Piece::Command(..))).count();
+        let commands = format
+            .pieces
+            .iter()
+            .filter(|piece| matches!(piece, Piece::Command(..)))
+            .count();
         assert_eq!(commands, 15);
         assert_eq!(format.pieces.last(), Some(&Piece::Text("\"\n".into())));
     }
@@ -302,19 +326,37 @@ mod tests {
             Piece::Command(command, length) => (command, length),
             Piece::Text(text) => panic!("{text}"),
         };
-        let pick = HeaderPick { first: Field::Header("x-a".parse().unwrap()), second: Some(Field::Authority) };
-        assert_eq!(one("%REQ(X-A?:AUTHORITY):10%"), (Command::Request(pick), Some(10)));
+        let pick = HeaderPick {
+            first: Field::Header("x-a".parse().unwrap()),
+            second: Some(Field::Authority),
+        };
+        assert_eq!(
+            one("%REQ(X-A?:AUTHORITY):10%"),
+            (Command::Request(pick), Some(10))
+        );
         let pattern = TimeFormat::Pattern("%Y/%m/%dT%H:%M:%S%z %3f".into());
-        assert_eq!(one("%START_TIME(%Y/%m/%dT%H:%M:%S%z %3f)%").0, Command::StartTime(pattern));
-        assert_eq!(one("%DOWNSTREAM_PEER_URI_SAN%").0, Command::DownstreamPeer(Fact::UriSan));
+        assert_eq!(
+            one("%START_TIME(%Y/%m/%dT%H:%M:%S%z %3f)%").0,
+            Command::StartTime(pattern)
+        );
+        assert_eq!(
+            one("%DOWNSTREAM_PEER_URI_SAN%").0,
+            Command::DownstreamPeer(Fact::UriSan)
+        );
         assert_eq!(
             one("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%").0,
             Command::DownstreamRemoteAddress(Part::WithoutPort)
         );
-        assert_eq!(one("%DOWNSTREAM_LOCAL_PORT%").0, Command::DownstreamLocalAddress(Part::Port));
+        assert_eq!(
+            one("%DOWNSTREAM_LOCAL_PORT%").0,
+            Command::DownstreamLocalAddress(Part::Port)
+        );
         let path: Box<[Box<str>]> = ["a".into(), "b".into()].into();
         assert_eq!(one("%DYNAMIC_METADATA(a:b)%").0, Command::DynamicMetadata(path));
-        assert_eq!(format("100%%", false).unwrap().pieces, [Piece::Text("100%".into())]);
+        assert_eq!(
+            format("100%%", false).unwrap().pieces,
+            [Piece::Text("100%".into())]
+        );
     }
 
     #[test]
@@ -333,9 +375,13 @@ mod tests {
     #[test]
     fn json_keeps_its_types() {
         let json = serde_json::json!({"a": "%DURATION%", "b": {"c": 1.0, "d": true}, "e": ["x"]});
-        let JsonFormat::Object(fields) = json_format(&json, false).unwrap() else { panic!() };
+        let JsonFormat::Object(fields) = json_format(&json, false).unwrap() else {
+            panic!()
+        };
         assert_eq!(fields.len(), 3);
-        let JsonFormat::Object(inner) = &fields[1].1 else { panic!() };
+        let JsonFormat::Object(inner) = &fields[1].1 else {
+            panic!()
+        };
         assert_eq!(inner[0].1, JsonFormat::Literal("1".into()));
     }
 }

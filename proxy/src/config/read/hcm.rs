@@ -27,9 +27,9 @@ use super::{
 use crate::config::{
     filter::HttpFilter,
     hcm::{
-        AuthorityRules, ClientAddress, ClientCert, Codec, EscapedSlashes, ForwardClientCert, Hcm, HeaderRules, Limits,
-        PathRules, RouteSource, Router, Scheme, ServerHeader, StripPort, Tag, TagValue, Timeouts, Tracing,
-        TracingProvider, Underscores, Upgrade,
+        AuthorityRules, ClientAddress, ClientCert, Codec, EscapedSlashes, ForwardClientCert, Hcm,
+        HeaderRules, Limits, PathRules, RouteSource, Router, Scheme, ServerHeader, StripPort, Tag, TagValue,
+        Timeouts, Tracing, TracingProvider, Underscores, Upgrade,
     },
     scalar::Fraction,
 };
@@ -51,12 +51,18 @@ pub fn hcm(mut value: pb::HttpConnectionManager) -> Result<Hcm> {
         filters,
         router,
         access_log: access_log::access_logs(take(&mut value.access_log), "access_log")?,
-        log_interval: opt_duration(logs.access_log_flush_interval.or(old_interval), "access_log_flush_interval")?,
-        tracing: take(&mut value.tracing).map(|one| tracing(one).at("tracing")).transpose()?,
+        log_interval: opt_duration(
+            logs.access_log_flush_interval.or(old_interval),
+            "access_log_flush_interval",
+        )?,
+        tracing: take(&mut value.tracing)
+            .map(|one| tracing(one).at("tracing"))
+            .transpose()?,
         upgrades: each(take(&mut value.upgrade_configs), "upgrade_configs", upgrade)?,
         timeouts,
         limits: Limits {
-            max_request_headers_bytes: number(&mut value.max_request_headers_kb).map_or(60, |kb| kb as usize) << 10,
+            max_request_headers_bytes: number(&mut value.max_request_headers_kb).map_or(60, |kb| kb as usize)
+                << 10,
             ..limits
         },
         address: ClientAddress {
@@ -105,9 +111,9 @@ fn codec(kind: i32) -> Result<Codec> {
 
 fn routes(value: parts::RouteSpecifier) -> Result<RouteSource> {
     match value {
-        parts::RouteSpecifier::RouteConfig(config) => {
-            Ok(RouteSource::Inline(Arc::new(route::route_config(config).at("route_config")?)))
-        }
+        parts::RouteSpecifier::RouteConfig(config) => Ok(RouteSource::Inline(Arc::new(
+            route::route_config(config).at("route_config")?,
+        ))),
         parts::RouteSpecifier::Rds(mut rds) => {
             let name = required_text(&mut rds.route_config_name, "route_config_name").at("rds")?;
             let source = required(rds.config_source, "config_source").at("rds")?;
@@ -138,7 +144,11 @@ fn common_options(mut value: core::HttpProtocolOptions) -> Result<(Timeouts, Lim
     let default = Timeouts::default();
     let timeouts = Timeouts {
         idle: timeout(take(&mut value.idle_timeout), default.idle, "idle_timeout")?,
-        max_connection: timeout(take(&mut value.max_connection_duration), None, "max_connection_duration")?,
+        max_connection: timeout(
+            take(&mut value.max_connection_duration),
+            None,
+            "max_connection_duration",
+        )?,
         max_stream: timeout(take(&mut value.max_stream_duration), None, "max_stream_duration")?,
         ..default
     };
@@ -156,10 +166,17 @@ fn common_options(mut value: core::HttpProtocolOptions) -> Result<(Timeouts, Lim
 }
 
 fn timeouts(value: &mut pb::HttpConnectionManager, timeouts: &mut Timeouts) -> Result<()> {
-    timeouts.stream_idle =
-        timeout(take(&mut value.stream_idle_timeout), timeouts.stream_idle, "stream_idle_timeout")?;
+    timeouts.stream_idle = timeout(
+        take(&mut value.stream_idle_timeout),
+        timeouts.stream_idle,
+        "stream_idle_timeout",
+    )?;
     timeouts.request = timeout(take(&mut value.request_timeout), None, "request_timeout")?;
-    timeouts.request_headers = timeout(take(&mut value.request_headers_timeout), None, "request_headers_timeout")?;
+    timeouts.request_headers = timeout(
+        take(&mut value.request_headers_timeout),
+        None,
+        "request_headers_timeout",
+    )?;
     if let Some(drain) = opt_duration(take(&mut value.drain_timeout), "drain_timeout")? {
         timeouts.drain = drain;
     }
@@ -206,7 +223,10 @@ fn path_rules(value: &mut pb::HttpConnectionManager) -> Result<PathRules> {
 }
 
 fn authority_rules(value: &mut pb::HttpConnectionManager) -> AuthorityRules {
-    let any = matches!(take(&mut value.strip_port_mode), Some(parts::StripPortMode::StripAnyHostPort(true)));
+    let any = matches!(
+        take(&mut value.strip_port_mode),
+        Some(parts::StripPortMode::StripAnyHostPort(true))
+    );
     let matching = take(&mut value.strip_matching_host_port);
     AuthorityRules {
         strip_port: match (any, matching) {
@@ -222,7 +242,10 @@ fn headers(value: &mut pb::HttpConnectionManager, underscores: Underscores) -> R
     use parts::ServerHeaderTransformation as Server;
     let name = take(&mut value.server_name);
     let via = take(&mut value.via);
-    let scheme = take(&mut value.scheme_header_transformation).map(scheme).transpose().at("scheme_header_transformation")?;
+    let scheme = take(&mut value.scheme_header_transformation)
+        .map(scheme)
+        .transpose()
+        .at("scheme_header_transformation")?;
     Ok(HeaderRules {
         server_name: scalar::header_value(if name.is_empty() { SERVER } else { &name }).at("server_name")?,
         server_transformation: match Server::try_from(take(&mut value.server_header_transformation)) {
@@ -234,7 +257,9 @@ fn headers(value: &mut pb::HttpConnectionManager, underscores: Underscores) -> R
         generate_request_id: boolean(&mut value.generate_request_id, true),
         preserve_external_request_id: take(&mut value.preserve_external_request_id),
         request_id_in_response: take(&mut value.always_set_request_id_in_response),
-        via: (!via.is_empty()).then(|| scalar::header_value(&via).at("via")).transpose()?,
+        via: (!via.is_empty())
+            .then(|| scalar::header_value(&via).at("via"))
+            .transpose()?,
         add_user_agent: boolean(&mut value.add_user_agent, false),
         scheme: scheme.flatten(),
         underscores,
@@ -257,12 +282,17 @@ fn upgrade(mut value: parts::UpgradeConfig) -> Result<Upgrade> {
     let protocol = required_text(&mut value.upgrade_type, "upgrade_type")?.to_ascii_lowercase();
     let enabled = route::enabled(take(&mut value.enabled));
     done(&value)?;
-    Ok(Upgrade { protocol: protocol.into(), enabled })
+    Ok(Upgrade {
+        protocol: protocol.into(),
+        enabled,
+    })
 }
 
 /// Request ids are UUIDs, as Envoy's default extension makes them.
 fn request_id(value: Option<pb::RequestIdExtension>) -> Result<()> {
-    let Some(any) = value.and_then(|extension| extension.typed_config) else { return Ok(()) };
+    let Some(any) = value.and_then(|extension| extension.typed_config) else {
+        return Ok(());
+    };
     match open::<UuidRequestIdConfig>(&any)? {
         Some(_) => Ok(()),
         None => refuse(format!("{} is not supported by this proxy", any.type_url)).at("typed_config.@type"),
@@ -271,11 +301,14 @@ fn request_id(value: Option<pb::RequestIdExtension>) -> Result<()> {
 
 fn tracing(mut value: parts::Tracing) -> Result<Tracing> {
     let tracing = Tracing {
-        provider: take(&mut value.provider).map_or(Ok(TracingProvider::None), provider).at("provider")?,
+        provider: take(&mut value.provider)
+            .map_or(Ok(TracingProvider::None), provider)
+            .at("provider")?,
         client: scalar::percent(take(&mut value.client_sampling), Fraction::ALWAYS),
         random: scalar::percent(take(&mut value.random_sampling), Fraction::ALWAYS),
         overall: scalar::percent(take(&mut value.overall_sampling), Fraction::ALWAYS),
-        max_path_length: take(&mut value.max_path_tag_length).map_or(256, |max: UInt32Value| max.value as usize),
+        max_path_length: take(&mut value.max_path_tag_length)
+            .map_or(256, |max: UInt32Value| max.value as usize),
         tags: each(take(&mut value.custom_tags), "custom_tags", tag)?,
         spawn_upstream_span: boolean(&mut value.spawn_upstream_span, false),
     };
@@ -294,7 +327,10 @@ fn provider(value: trace::tracing::Http) -> Result<TracingProvider> {
     };
     let service = required(take(&mut config.grpc_service), "grpc_service").at("typed_config")?;
     let cluster = tls::grpc_service(service).at("typed_config.grpc_service")?;
-    let provider = TracingProvider::OpenTelemetry { cluster, service: take(&mut config.service_name).into() };
+    let provider = TracingProvider::OpenTelemetry {
+        cluster,
+        service: take(&mut config.service_name).into(),
+    };
     config.max_cache_size = None;
     // What describes the process is told anyway.
     config.resource_detectors.clear();
@@ -309,9 +345,10 @@ fn tag(mut value: tags::CustomTag) -> Result<Tag> {
     let name = required_text(&mut value.tag, "tag")?.into();
     let value = match required(value.r#type, "type")? {
         tags::custom_tag::Type::Literal(literal) => TagValue::Literal(literal.value.into()),
-        tags::custom_tag::Type::Environment(one) => {
-            TagValue::Environment { name: one.name.into(), default: one.default_value.into() }
-        }
+        tags::custom_tag::Type::Environment(one) => TagValue::Environment {
+            name: one.name.into(),
+            default: one.default_value.into(),
+        },
         tags::custom_tag::Type::RequestHeader(header) => TagValue::RequestHeader {
             name: scalar::header_name(&header.name).at("request_header.name")?,
             default: header.default_value.into(),
@@ -341,12 +378,26 @@ mod tests {
 
     #[test]
     fn defaults_are_envoys() {
-        let yaml = listener(&format!("stat_prefix: x, route_config: {{name: r}}, http_filters: [{ROUTER}]"));
+        let yaml = listener(&format!(
+            "stat_prefix: x, route_config: {{name: r}}, http_filters: [{ROUTER}]"
+        ));
         let listener = testing::listener(&yaml);
-        let Terminal::Http(hcm) = &listener.chains[0].terminal else { panic!() };
-        assert_eq!((hcm.timeouts.idle, hcm.timeouts.stream_idle), (Some(HOUR), Some(HOUR / 12)));
-        assert_eq!((hcm.limits.max_headers_count, hcm.limits.max_request_headers_bytes), (100, 61_440));
-        assert!(hcm.headers.generate_request_id && !hcm.path.normalize && hcm.http2.max_concurrent_streams == 1024);
+        let Terminal::Http(hcm) = &listener.chains[0].terminal else {
+            panic!()
+        };
+        assert_eq!(
+            (hcm.timeouts.idle, hcm.timeouts.stream_idle),
+            (Some(HOUR), Some(HOUR / 12))
+        );
+        assert_eq!(
+            (hcm.limits.max_headers_count, hcm.limits.max_request_headers_bytes),
+            (100, 61_440)
+        );
+        assert!(
+            hcm.headers.generate_request_id
+                && !hcm.path.normalize
+                && hcm.http2.max_concurrent_streams == 1024
+        );
     }
 
     #[test]
@@ -356,22 +407,33 @@ mod tests {
         let error = refused("route_config: {name: r}, http_filters: []");
         assert_eq!(error.path, format!("{path}.http_filters"));
         let lua = r#"{name: lua, typed_config: {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}}"#;
-        let error = refused(&format!("route_config: {{name: r}}, http_filters: [{lua}, {ROUTER}]"));
+        let error = refused(&format!(
+            "route_config: {{name: r}}, http_filters: [{lua}, {ROUTER}]"
+        ));
         assert_eq!(error.path, format!("{path}.http_filters[0].typed_config.@type"));
-        let error = refused(&format!("route_config: {{name: r}}, local_reply_config: {{mappers: [{{}}]}}, http_filters: [{ROUTER}]"));
+        let error = refused(&format!(
+            "route_config: {{name: r}}, local_reply_config: {{mappers: [{{}}]}}, http_filters: [{ROUTER}]"
+        ));
         assert_eq!(error.path, format!("{path}.local_reply_config"));
         assert_eq!(error.why, "is not supported by this proxy");
         let error = refused(&format!(
             "route_config: {{name: r, virtual_hosts: [{{name: v, domains: [a, '*', b*c]}}]}}, http_filters: [{ROUTER}]"
         ));
-        assert_eq!(error.path, format!("{path}.route_config.virtual_hosts[0].domains[2]"));
+        assert_eq!(
+            error.path,
+            format!("{path}.route_config.virtual_hosts[0].domains[2]")
+        );
     }
 
     #[test]
     fn an_optional_filter_may_be_unknown() {
         let lua = r#"{name: lua, is_optional: true, typed_config: {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}}"#;
-        let listener = testing::listener(&listener(&format!("route_config: {{name: r}}, http_filters: [{lua}, {ROUTER}]")));
-        let Terminal::Http(hcm) = &listener.chains[0].terminal else { panic!() };
+        let listener = testing::listener(&listener(&format!(
+            "route_config: {{name: r}}, http_filters: [{lua}, {ROUTER}]"
+        )));
+        let Terminal::Http(hcm) = &listener.chains[0].terminal else {
+            panic!()
+        };
         assert!(hcm.filters.is_empty());
     }
 }

@@ -6,7 +6,8 @@
 use std::mem::take;
 
 use mesh_proto::envoy::{
-    config::core::v3 as core, extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
+    config::core::v3 as core,
+    extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
 };
 
 use super::{At, Result, done, number, open, opt_duration, refuse, required, unsupported};
@@ -20,7 +21,10 @@ const MAX_WINDOW: u32 = 0x7fff_ffff;
 
 pub fn http1(value: Option<core::Http1ProtocolOptions>) -> Result<Http1> {
     let mut value = value.unwrap_or_default();
-    let format = take(&mut value.header_key_format).map(case).transpose().at("header_key_format")?;
+    let format = take(&mut value.header_key_format)
+        .map(case)
+        .transpose()
+        .at("header_key_format")?;
     let http1 = Http1 {
         accept_http_10: take(&mut value.accept_http_10),
         preserve_case: format == Some(Case::Preserve),
@@ -66,7 +70,8 @@ pub fn http2(value: Option<core::Http2ProtocolOptions>) -> Result<Http2> {
         Some(_) => refuse(format!("must be from 65535 to {MAX_WINDOW}")).at(name),
     };
     let http2 = Http2 {
-        max_concurrent_streams: number(&mut value.max_concurrent_streams).unwrap_or(default.max_concurrent_streams),
+        max_concurrent_streams: number(&mut value.max_concurrent_streams)
+            .unwrap_or(default.max_concurrent_streams),
         initial_stream_window: window(
             number(&mut value.initial_stream_window_size),
             default.initial_stream_window,

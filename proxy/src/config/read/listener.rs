@@ -14,7 +14,8 @@ use mesh_proto::envoy::{
 };
 
 use super::{
-    At, Result, access_log, boolean, chain, done, each, number, open, refuse, required, scalar, timeout, unsupported,
+    At, Result, access_log, boolean, chain, done, each, number, open, refuse, required, scalar, timeout,
+    unsupported,
 };
 use crate::config::listener::{Direction, Inspect, Listener};
 
@@ -46,7 +47,9 @@ pub fn listener(mut value: pb::Listener) -> Result<Listener> {
             "listener_filters_timeout",
         )?,
         continue_on_timeout: take(&mut value.continue_on_listener_filters_timeout),
-        chains: each(take(&mut value.filter_chains), "filter_chains", |one| chain::chain(one).map(Arc::new))?,
+        chains: each(take(&mut value.filter_chains), "filter_chains", |one| {
+            chain::chain(one).map(Arc::new)
+        })?,
         default_chain: take(&mut value.default_filter_chain)
             .map(|one| chain::chain(one).map(Arc::new).at("default_filter_chain"))
             .transpose()?,
@@ -67,7 +70,9 @@ pub fn listener(mut value: pb::Listener) -> Result<Listener> {
 }
 
 fn bind(value: &mut pb::Listener) -> bool {
-    let old = take(&mut value.deprecated_v1).and_then(|old| old.bind_to_port).is_none_or(|bind| bind.value);
+    let old = take(&mut value.deprecated_v1)
+        .and_then(|old| old.bind_to_port)
+        .is_none_or(|bind| bind.value);
     boolean(&mut value.bind_to_port, true) && old
 }
 
@@ -88,7 +93,9 @@ fn drop_hints(value: &mut pb::Listener) {
 /// Two chains that match the same could not both be meant.
 fn unique_matches(listener: &Listener) -> Result<()> {
     for (n, chain) in listener.chains.iter().enumerate() {
-        let twin = listener.chains[..n].iter().position(|other| other.matches == chain.matches);
+        let twin = listener.chains[..n]
+            .iter()
+            .position(|other| other.matches == chain.matches);
         if let Some(twin) = twin {
             let why = format!("matches the same connections as filter_chains[{twin}]");
             return refuse(why).at("filter_chain_match").nth("filter_chains", n);

@@ -22,7 +22,11 @@ const DFA_LIMIT: usize = 256 << 10;
 
 fn compile(pattern: &str) -> Result<Regex> {
     let build = |unicode| {
-        RegexBuilder::new(pattern).unicode(unicode).size_limit(SIZE_LIMIT).dfa_size_limit(DFA_LIMIT).build()
+        RegexBuilder::new(pattern)
+            .unicode(unicode)
+            .size_limit(SIZE_LIMIT)
+            .dfa_size_limit(DFA_LIMIT)
+            .build()
     };
     // RE2's classes are ASCII; only an expression that needs Unicode gets it.
     match build(false).or_else(|_| build(true)) {
@@ -45,11 +49,23 @@ pub fn string(mut value: kind::StringMatcher) -> Result<StringMatch> {
     let ignore_case = take(&mut value.ignore_case);
     let bytes = |text: String| text.into_bytes().into_boxed_slice();
     Ok(match required(value.match_pattern, "match_pattern")? {
-        MatchPattern::Exact(text) => StringMatch::Exact { value: bytes(text), ignore_case },
+        MatchPattern::Exact(text) => StringMatch::Exact {
+            value: bytes(text),
+            ignore_case,
+        },
         MatchPattern::Prefix(text) if text.is_empty() => StringMatch::Any,
-        MatchPattern::Prefix(text) => StringMatch::Prefix { value: bytes(text), ignore_case },
-        MatchPattern::Suffix(text) => StringMatch::Suffix { value: bytes(text), ignore_case },
-        MatchPattern::Contains(text) => StringMatch::Contains { value: bytes(text), ignore_case },
+        MatchPattern::Prefix(text) => StringMatch::Prefix {
+            value: bytes(text),
+            ignore_case,
+        },
+        MatchPattern::Suffix(text) => StringMatch::Suffix {
+            value: bytes(text),
+            ignore_case,
+        },
+        MatchPattern::Contains(text) => StringMatch::Contains {
+            value: bytes(text),
+            ignore_case,
+        },
         MatchPattern::SafeRegex(regex) => match regex.regex.as_str() {
             ".*" | "[^\\n]*" => StringMatch::Any,
             _ => StringMatch::Regex(full_regex(regex).at("safe_regex")?),
@@ -76,16 +92,41 @@ pub fn field(name: &str) -> Result<Field> {
 
 pub fn header(mut value: pb::HeaderMatcher) -> Result<HeaderMatch> {
     use pb::header_matcher::HeaderMatchSpecifier as Rule;
-    let text = |kind: fn(Box<[u8]>) -> StringMatch, text: String| HeaderRule::Value(kind(text.into_bytes().into()));
+    let text =
+        |kind: fn(Box<[u8]>) -> StringMatch, text: String| HeaderRule::Value(kind(text.into_bytes().into()));
     let rule = match take(&mut value.header_match_specifier) {
         None => HeaderRule::Present(true),
         Some(Rule::PresentMatch(present)) => HeaderRule::Present(present),
         Some(Rule::StringMatch(rule)) => HeaderRule::Value(string(rule).at("string_match")?),
         Some(Rule::RangeMatch(range)) => HeaderRule::Range(range.start..range.end),
-        Some(Rule::ExactMatch(value)) => text(|value| StringMatch::Exact { value, ignore_case: false }, value),
-        Some(Rule::PrefixMatch(value)) => text(|value| StringMatch::Prefix { value, ignore_case: false }, value),
-        Some(Rule::SuffixMatch(value)) => text(|value| StringMatch::Suffix { value, ignore_case: false }, value),
-        Some(Rule::ContainsMatch(value)) => text(|value| StringMatch::Contains { value, ignore_case: false }, value),
+        Some(Rule::ExactMatch(value)) => text(
+            |value| StringMatch::Exact {
+                value,
+                ignore_case: false,
+            },
+            value,
+        ),
+        Some(Rule::PrefixMatch(value)) => text(
+            |value| StringMatch::Prefix {
+                value,
+                ignore_case: false,
+            },
+            value,
+        ),
+        Some(Rule::SuffixMatch(value)) => text(
+            |value| StringMatch::Suffix {
+                value,
+                ignore_case: false,
+            },
+            value,
+        ),
+        Some(Rule::ContainsMatch(value)) => text(
+            |value| StringMatch::Contains {
+                value,
+                ignore_case: false,
+            },
+            value,
+        ),
         Some(Rule::SafeRegexMatch(regex)) => {
             HeaderRule::Value(StringMatch::Regex(full_regex(regex).at("safe_regex_match")?))
         }
@@ -109,13 +150,19 @@ fn query(value: pb::QueryParameterMatcher) -> Result<QueryMatch> {
         Some(Rule::PresentMatch(present)) => QueryRule::Present(present),
         Some(Rule::StringMatch(rule)) => QueryRule::Value(string(rule).at("string_match")?),
     };
-    Ok(QueryMatch { name: value.name.into(), rule })
+    Ok(QueryMatch {
+        name: value.name.into(),
+        rule,
+    })
 }
 
 /// When a route is taken.
 pub fn route(mut value: pb::RouteMatch) -> Result<RouteMatch> {
     let ignore_case = !super::boolean(&mut value.case_sensitive, true);
-    let path = path(required(take(&mut value.path_specifier), "path_specifier")?, ignore_case)?;
+    let path = path(
+        required(take(&mut value.path_specifier), "path_specifier")?,
+        ignore_case,
+    )?;
     let tls = take(&mut value.tls_context);
     let rules = RouteMatch {
         path,
@@ -125,7 +172,10 @@ pub fn route(mut value: pb::RouteMatch) -> Result<RouteMatch> {
             .map(|fraction| scalar::runtime_fraction(fraction).at("runtime_fraction"))
             .transpose()?,
         grpc_only: take(&mut value.grpc).is_some(),
-        tls_presented: tls.as_ref().and_then(|tls| tls.presented).map(|value| value.value),
+        tls_presented: tls
+            .as_ref()
+            .and_then(|tls| tls.presented)
+            .map(|value| value.value),
         tls_validated: tls.and_then(|tls| tls.validated).map(|value| value.value),
     };
     done(&value)?;
@@ -135,13 +185,25 @@ pub fn route(mut value: pb::RouteMatch) -> Result<RouteMatch> {
 fn path(value: pb::route_match::PathSpecifier, ignore_case: bool) -> Result<PathMatch> {
     use pb::route_match::PathSpecifier as Path;
     Ok(match value {
-        Path::Prefix(text) if text == "/" || text.is_empty() => PathMatch::Prefix { value: text.into(), ignore_case },
-        Path::Prefix(text) => PathMatch::Prefix { value: text.into(), ignore_case },
-        Path::Path(text) => PathMatch::Exact { value: text.into(), ignore_case },
+        Path::Prefix(text) if text == "/" || text.is_empty() => PathMatch::Prefix {
+            value: text.into(),
+            ignore_case,
+        },
+        Path::Prefix(text) => PathMatch::Prefix {
+            value: text.into(),
+            ignore_case,
+        },
+        Path::Path(text) => PathMatch::Exact {
+            value: text.into(),
+            ignore_case,
+        },
         Path::PathSeparatedPrefix(text) if text.ends_with('/') || text.contains(['?', '#']) => {
             return refuse("must not end with / nor have a query").at("path_separated_prefix");
         }
-        Path::PathSeparatedPrefix(text) => PathMatch::Segments { value: text.into(), ignore_case },
+        Path::PathSeparatedPrefix(text) => PathMatch::Segments {
+            value: text.into(),
+            ignore_case,
+        },
         Path::SafeRegex(regex) => PathMatch::Regex(full_regex(regex).at("safe_regex")?),
         Path::ConnectMatcher(_) => PathMatch::Connect,
         Path::PathMatchPolicy(_) => return unsupported("path_match_policy"),
@@ -195,14 +257,21 @@ mod tests {
     use super::*;
 
     fn regex(text: &str) -> kind::RegexMatcher {
-        kind::RegexMatcher { regex: text.into(), ..kind::RegexMatcher::default() }
+        kind::RegexMatcher {
+            regex: text.into(),
+            ..kind::RegexMatcher::default()
+        }
     }
 
     #[test]
     fn regexes_match_the_whole_value() {
         let regex1 = full_regex(regex("a|bc")).unwrap();
         assert!(regex1.is_match(b"a") && regex1.is_match(b"bc") && !regex1.is_match(b"abc"));
-        assert!(full_regex(regex("\\p{Greek}+")).unwrap().is_match("αβ".as_bytes()));
+        assert!(
+            full_regex(regex("\\p{Greek}+"))
+                .unwrap()
+                .is_match("αβ".as_bytes())
+        );
         let error = full_regex(regex("(")).unwrap_err();
         assert_eq!(error.path, "regex");
         assert!(full_regex(regex("(a{1000}){1000}")).is_err());

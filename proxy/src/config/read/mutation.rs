@@ -36,7 +36,10 @@ fn removal(name: &str) -> Result<Mutation> {
 pub fn addition(mut value: core::HeaderValueOption) -> Result<Mutation> {
     use core::header_value_option::HeaderAppendAction as Action;
     let mut header = required(take(&mut value.header), "header")?;
-    let action = match (value.append.map(|append| append.value), Action::try_from(value.append_action)) {
+    let action = match (
+        value.append.map(|append| append.value),
+        Action::try_from(value.append_action),
+    ) {
         // The older field, where it is used, says it all.
         (Some(true), _) | (None, Ok(Action::AppendIfExistsOrAdd)) => Append::AppendOrAdd,
         (Some(false), _) | (None, Ok(Action::OverwriteIfExistsOrAdd)) => Append::OverwriteOrAdd,
@@ -56,7 +59,12 @@ pub fn addition(mut value: core::HeaderValueOption) -> Result<Mutation> {
         header.value = String::from_utf8(raw).or_else(|_| refuse("is not text").at("header.raw_value"))?;
     }
     let value_of = self::value(&header.value).at("header.value")?;
-    Ok(Mutation::Set { field, value: value_of, action, keep_empty: value.keep_empty_value })
+    Ok(Mutation::Set {
+        field,
+        value: value_of,
+        action,
+        keep_empty: value.keep_empty_value,
+    })
 }
 
 /// A header's value: fixed, unless it has command operators.
@@ -72,9 +80,11 @@ fn value(text: &str) -> Result<Value> {
 /// The changes of the header mutation filter.
 pub fn listed(list: Vec<rules::HeaderMutation>, field: &str) -> Result<Vec<Mutation>> {
     use rules::header_mutation::Action;
-    each(list, field, |mutation| match required(mutation.action, "action")? {
-        Action::Remove(name) => removal(&name).at("remove"),
-        Action::Append(option) => addition(option).at("append"),
-        Action::RemoveOnMatch(_) => unsupported("remove_on_match"),
+    each(list, field, |mutation| {
+        match required(mutation.action, "action")? {
+            Action::Remove(name) => removal(&name).at("remove"),
+            Action::Append(option) => addition(option).at("append"),
+            Action::RemoveOnMatch(_) => unsupported("remove_on_match"),
+        }
     })
 }

@@ -15,8 +15,12 @@ use crate::config::filter::{HttpRbac, NetworkRbac, Permission, Policy, Principal
 
 pub fn http(mut value: http::Rbac) -> Result<HttpRbac> {
     let rbac = HttpRbac {
-        rules: take(&mut value.rules).map(|rules| self::rules(rules).at("rules")).transpose()?,
-        shadow: take(&mut value.shadow_rules).map(|rules| self::rules(rules).at("shadow_rules")).transpose()?,
+        rules: take(&mut value.rules)
+            .map(|rules| self::rules(rules).at("rules"))
+            .transpose()?,
+        shadow: take(&mut value.shadow_rules)
+            .map(|rules| self::rules(rules).at("shadow_rules"))
+            .transpose()?,
     };
     // Names of statistics.
     value.rules_stat_prefix.clear();
@@ -29,8 +33,12 @@ pub fn http(mut value: http::Rbac) -> Result<HttpRbac> {
 pub fn network(mut value: network::Rbac) -> Result<NetworkRbac> {
     let rbac = NetworkRbac {
         stat_prefix: take(&mut value.stat_prefix).into(),
-        rules: take(&mut value.rules).map(|rules| self::rules(rules).at("rules")).transpose()?,
-        shadow: take(&mut value.shadow_rules).map(|rules| self::rules(rules).at("shadow_rules")).transpose()?,
+        rules: take(&mut value.rules)
+            .map(|rules| self::rules(rules).at("rules"))
+            .transpose()?,
+        shadow: take(&mut value.shadow_rules)
+            .map(|rules| self::rules(rules).at("shadow_rules"))
+            .transpose()?,
         continuous: take(&mut value.enforcement_type) == network::rbac::EnforcementType::Continuous as i32,
     };
     value.shadow_rules_stat_prefix.clear();
@@ -84,10 +92,16 @@ fn permission(value: pb::Permission) -> Result<Permission> {
             Err(_) => return refuse(format!("{port} is not a port")).at("destination_port"),
         },
         Rule::DestinationPortRange(range) => {
-            let end = |n: i32| u32::try_from(n).or_else(|_| refuse("must not be negative")).at("destination_port_range");
+            let end = |n: i32| {
+                u32::try_from(n)
+                    .or_else(|_| refuse("must not be negative"))
+                    .at("destination_port_range")
+            };
             Permission::DestinationPorts(end(range.start)?..end(range.end)?)
         }
-        Rule::RequestedServerName(rule) => Permission::ServerName(matcher::string(rule).at("requested_server_name")?),
+        Rule::RequestedServerName(rule) => {
+            Permission::ServerName(matcher::string(rule).at("requested_server_name")?)
+        }
         Rule::Metadata(_) => return unsupported("metadata"),
         Rule::Matcher(_) => return unsupported("matcher"),
         Rule::UriTemplate(_) => return unsupported("uri_template"),
@@ -104,10 +118,15 @@ fn principal(value: pb::Principal) -> Result<Principal> {
         Id::OrIds(set) => Principal::AnyOf(each(set.ids, "ids", principal).at("or_ids")?),
         Id::NotId(id) => Principal::Not(Box::new(principal(*id).at("not_id")?)),
         Id::Authenticated(rule) => Principal::Authenticated(
-            rule.principal_name.map(matcher::string).transpose().at("authenticated.principal_name")?,
+            rule.principal_name
+                .map(matcher::string)
+                .transpose()
+                .at("authenticated.principal_name")?,
         ),
         Id::SourceIp(range) => Principal::DirectRemoteIp(scalar::network(range).at("source_ip")?),
-        Id::DirectRemoteIp(range) => Principal::DirectRemoteIp(scalar::network(range).at("direct_remote_ip")?),
+        Id::DirectRemoteIp(range) => {
+            Principal::DirectRemoteIp(scalar::network(range).at("direct_remote_ip")?)
+        }
         Id::RemoteIp(range) => Principal::RemoteIp(scalar::network(range).at("remote_ip")?),
         Id::Header(rule) => Principal::Header(matcher::header(rule).at("header")?),
         Id::UrlPath(rule) => Principal::Path(matcher::path_matcher(rule).at("url_path")?),

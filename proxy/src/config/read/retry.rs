@@ -24,7 +24,10 @@ pub fn retry(mut value: pb::RetryPolicy) -> Result<Retry> {
             .collect::<Result<_>>()
             .at("retriable_status_codes")?,
         headers: matcher::headers(take(&mut value.retriable_headers), "retriable_headers")?,
-        request_headers: matcher::headers(take(&mut value.retriable_request_headers), "retriable_request_headers")?,
+        request_headers: matcher::headers(
+            take(&mut value.retriable_request_headers),
+            "retriable_request_headers",
+        )?,
         retries: number(&mut value.num_retries).unwrap_or(1),
         per_try_timeout: opt_duration(take(&mut value.per_try_timeout), "per_try_timeout")?
             .filter(|time| !time.is_zero()),
@@ -74,7 +77,9 @@ fn previous_hosts(value: &mut pb::RetryPolicy) -> Result<bool> {
 
 fn previous_priorities(value: &mut pb::RetryPolicy) -> Result<Option<u32>> {
     use mesh_proto::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig as Config;
-    let Some(priority) = take(&mut value.retry_priority) else { return Ok(None) };
+    let Some(priority) = take(&mut value.retry_priority) else {
+        return Ok(None);
+    };
     let Some(retry_policy::retry_priority::ConfigType::TypedConfig(any)) = priority.config_type else {
         return refuse("is missing").at("retry_priority.typed_config");
     };
@@ -89,7 +94,9 @@ mod tests {
     #[test]
     fn conditions_are_known_names() {
         let on = conditions("connect-failure, refused-stream,unavailable,,5xx").unwrap();
-        assert!(on.has(RetryOn::SERVER_ERROR) && on.has(RetryOn::GRPC_UNAVAILABLE) && !on.has(RetryOn::RESET));
+        assert!(
+            on.has(RetryOn::SERVER_ERROR) && on.has(RetryOn::GRPC_UNAVAILABLE) && !on.has(RetryOn::RESET)
+        );
         assert!(conditions("often").is_err());
     }
 
@@ -97,6 +104,9 @@ mod tests {
     fn defaults_are_envoys() {
         let policy = retry(pb::RetryPolicy::default()).unwrap();
         assert_eq!((policy.retries, policy.host_attempts), (1, 1));
-        assert_eq!((policy.backoff_base, policy.backoff_max), (BACKOFF_BASE, BACKOFF_BASE * 10));
+        assert_eq!(
+            (policy.backoff_base, policy.backoff_max),
+            (BACKOFF_BASE, BACKOFF_BASE * 10)
+        );
     }
 }

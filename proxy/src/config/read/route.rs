@@ -3,25 +3,22 @@
 // Older fields, which configurations still use, are read too.
 #![allow(deprecated)]
 
-use std::{
-    collections::HashMap,
-    mem::take,
-    sync::Arc,
-};
+use std::{collections::HashMap, mem::take, sync::Arc};
 
 use mesh_proto::{
     envoy::config::route::v3 as pb,
     pb::google::protobuf::{Any, BoolValue, UInt32Value},
 };
 
-use super::{At, Result, action, boolean, done, each, filter, matcher, mutation, refuse, required, required_text, scalar, unsupported};
+use super::{
+    At, Result, action, boolean, done, each, filter, matcher, mutation, refuse, required, required_text,
+    scalar, unsupported,
+};
 use crate::config::{
     Reject,
     action::{Action, Mirror, Retry},
     filter::{FilterOverride, PerFilter},
-    route::{
-        Domains, Mutation, Mutations, RequireTls, Route, RouteConfig, RouteTracing, VirtualHost,
-    },
+    route::{Domains, Mutation, Mutations, RequireTls, Route, RouteConfig, RouteTracing, VirtualHost},
 };
 
 /// What a level hands down to the levels inside it.
@@ -54,11 +51,15 @@ pub fn route_config(mut value: pb::RouteConfiguration) -> Result<RouteConfig> {
         }),
         per_filter: per_filter(take(&mut value.typed_per_filter_config), &[])?,
         retry: None,
-        mirrors: each(take(&mut value.request_mirror_policies), "request_mirror_policies", action::mirror)?,
+        mirrors: each(
+            take(&mut value.request_mirror_policies),
+            "request_mirror_policies",
+            action::mirror,
+        )?,
         // So that the most specific change has the last word.
         outer_first: take(&mut value.most_specific_header_mutations_wins),
-        max_body: take(&mut value.max_direct_response_body_size_bytes).map_or(4096, |bytes: UInt32Value| bytes.value)
-            as usize,
+        max_body: take(&mut value.max_direct_response_body_size_bytes)
+            .map_or(4096, |bytes: UInt32Value| bytes.value) as usize,
     };
     let mut config = RouteConfig {
         name: take(&mut value.name).into(),
@@ -66,7 +67,9 @@ pub fn route_config(mut value: pb::RouteConfiguration) -> Result<RouteConfig> {
         validate_clusters: take(&mut value.validate_clusters).is_some_and(|value: BoolValue| value.value),
         ..RouteConfig::default()
     };
-    config.vhosts = each(take(&mut value.virtual_hosts), "virtual_hosts", |host| virtual_host(host, &top))?;
+    config.vhosts = each(take(&mut value.virtual_hosts), "virtual_hosts", |host| {
+        virtual_host(host, &top)
+    })?;
     config.domains = domains(&config.vhosts)?;
     value.metadata = None;
     done(&value)?;
@@ -91,7 +94,10 @@ fn domains(vhosts: &[VirtualHost]) -> Result<Domains> {
                 domains.exact.insert(domain.clone(), at32)
             };
             if let Some(before) = before {
-                let why = format!("{domain:?} is also a domain of virtual host {:?}", vhosts[before as usize].name);
+                let why = format!(
+                    "{domain:?} is also a domain of virtual host {:?}",
+                    vhosts[before as usize].name
+                );
                 return Err(Reject::new(format!("virtual_hosts[{at}].domains[{n}]"), why));
             }
         }
@@ -121,14 +127,22 @@ fn virtual_host(mut value: pb::VirtualHost, outer: &Level) -> Result<VirtualHost
             "response_headers_to_remove",
         )?,
     };
-    let mirrors = each(take(&mut value.request_mirror_policies), "request_mirror_policies", action::mirror)?;
+    let mirrors = each(
+        take(&mut value.request_mirror_policies),
+        "request_mirror_policies",
+        action::mirror,
+    )?;
     let level = Level {
         mutations: merged(own, outer),
         per_filter: per_filter(take(&mut value.typed_per_filter_config), &outer.per_filter)?,
         retry: take(&mut value.retry_policy)
             .map(|policy| super::retry::retry(policy).map(Arc::new).at("retry_policy"))
             .transpose()?,
-        mirrors: if mirrors.is_empty() { outer.mirrors.clone() } else { mirrors },
+        mirrors: if mirrors.is_empty() {
+            outer.mirrors.clone()
+        } else {
+            mirrors
+        },
         outer_first: outer.outer_first,
         max_body: outer.max_body,
     };
@@ -145,7 +159,9 @@ fn virtual_host(mut value: pb::VirtualHost, outer: &Level) -> Result<VirtualHost
     let host = VirtualHost {
         name: required_text(&mut value.name, "name")?.into(),
         domains: each(domains, "domains", |domain| self::domain(&domain))?,
-        routes: each(take(&mut value.routes), "routes", |route| self::route(route, &level))?,
+        routes: each(take(&mut value.routes), "routes", |route| {
+            self::route(route, &level)
+        })?,
         require_tls,
         request_attempt_count: take(&mut value.include_request_attempt_count),
         response_attempt_count: take(&mut value.include_attempt_count_in_response),
@@ -153,7 +169,10 @@ fn virtual_host(mut value: pb::VirtualHost, outer: &Level) -> Result<VirtualHost
     };
     // Virtual clusters are names of statistics.
     value.virtual_clusters.clear();
-    drop_buffer_limits(&mut value.request_body_buffer_limit, &mut value.per_request_buffer_limit_bytes);
+    drop_buffer_limits(
+        &mut value.request_body_buffer_limit,
+        &mut value.per_request_buffer_limit_bytes,
+    );
     done(&value)?;
     Ok(host)
 }
@@ -167,7 +186,9 @@ fn drop_buffer_limits<A, B>(new: &mut Option<A>, old: &mut Option<B>) {
 fn domain(domain: &str) -> Result<Box<str>> {
     let stars = domain.bytes().filter(|byte| *byte == b'*').count();
     if domain.is_empty() || stars > 1 || (stars == 1 && !domain.starts_with('*') && !domain.ends_with('*')) {
-        return refuse(format!("{domain:?} is not a domain; a * may only begin or end it"));
+        return refuse(format!(
+            "{domain:?} is not a domain; a * may only begin or end it"
+        ));
     }
     Ok(domain.to_ascii_lowercase().into())
 }
@@ -177,7 +198,11 @@ fn merged(own: Mutations, outer: &Level) -> Arc<Mutations> {
         return outer.mutations.clone();
     }
     let join = |own: Vec<Mutation>, outer_list: &[Mutation]| {
-        let (first, second) = if outer.outer_first { (outer_list.to_vec(), own) } else { (own, outer_list.to_vec()) };
+        let (first, second) = if outer.outer_first {
+            (outer_list.to_vec(), own)
+        } else {
+            (own, outer_list.to_vec())
+        };
         [first, second].concat()
     };
     Arc::new(Mutations {
@@ -253,19 +278,24 @@ fn route(mut value: pb::Route, outer: &Level) -> Result<Route> {
             .map(|decorator| decorator.operation.into()),
         tracing: take(&mut value.tracing).map(tracing).transpose().at("tracing")?,
         mutations: merged(own, outer),
-        per_filter: PerFilter(per_filter(take(&mut value.typed_per_filter_config), &outer.per_filter)?),
+        per_filter: PerFilter(per_filter(
+            take(&mut value.typed_per_filter_config),
+            &outer.per_filter,
+        )?),
     };
     // Only the name of statistics.
     value.stat_prefix.clear();
-    drop_buffer_limits(&mut value.request_body_buffer_limit, &mut value.per_request_buffer_limit_bytes);
+    drop_buffer_limits(
+        &mut value.request_body_buffer_limit,
+        &mut value.per_request_buffer_limit_bytes,
+    );
     done(&value)?;
     Ok(route)
 }
 
 fn tracing(mut value: pb::Tracing) -> Result<RouteTracing> {
-    let read = |field: &mut Option<_>, name: &str| {
-        take(field).as_ref().map(scalar::fraction).transpose().at(name)
-    };
+    let read =
+        |field: &mut Option<_>, name: &str| take(field).as_ref().map(scalar::fraction).transpose().at(name);
     let tracing = RouteTracing {
         client: read(&mut value.client_sampling, "client_sampling")?,
         random: read(&mut value.random_sampling, "random_sampling")?,

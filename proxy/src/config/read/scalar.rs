@@ -28,7 +28,10 @@ pub fn fraction(value: &kind::FractionalPercent) -> Result<Fraction> {
         2 => 1_000_000,
         other => return refuse(format!("denominator {other} is not known")),
     };
-    Ok(Fraction { numerator: value.numerator.min(denominator), denominator })
+    Ok(Fraction {
+        numerator: value.numerator.min(denominator),
+        denominator,
+    })
 }
 
 /// There is no runtime layer here: the key is dropped, the default value counts.
@@ -57,7 +60,10 @@ pub fn address(value: core::Address) -> Result<Address> {
     done(&socket).at("socket_address")?;
     Ok(match host.parse::<IpAddr>() {
         Ok(ip) => Address::Socket(SocketAddr::new(ip, port)),
-        Err(_) => Address::Name { host: host.into(), port },
+        Err(_) => Address::Name {
+            host: host.into(),
+            port,
+        },
     })
 }
 
@@ -66,9 +72,13 @@ pub fn listen_address(value: core::Address) -> Result<SocketAddr> {
     let mut socket = socket_address(value)?;
     // A socket on an IPv6 address takes IPv4 here as the kernel is set.
     socket.ipv4_compat = false;
-    match address(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })? {
+    match address(core::Address {
+        address: Some(core::address::Address::SocketAddress(socket)),
+    })? {
         Address::Socket(address) => Ok(address),
-        Address::Name { host, .. } => refuse(format!("{host:?} is not an IP address")).at("socket_address.address"),
+        Address::Name { host, .. } => {
+            refuse(format!("{host:?} is not an IP address")).at("socket_address.address")
+        }
     }
 }
 
@@ -88,9 +98,8 @@ fn socket_address(value: core::Address) -> Result<core::SocketAddress> {
 fn port(socket: &mut core::SocketAddress) -> Result<u16> {
     use core::socket_address::PortSpecifier;
     match take(&mut socket.port_specifier) {
-        Some(PortSpecifier::PortValue(port)) => {
-            u16::try_from(port).or_else(|_| refuse(format!("{port} is not a port")).at("socket_address.port_value"))
-        }
+        Some(PortSpecifier::PortValue(port)) => u16::try_from(port)
+            .or_else(|_| refuse(format!("{port} is not a port")).at("socket_address.port_value")),
         Some(PortSpecifier::NamedPort(_)) => unsupported("socket_address.named_port"),
         None => refuse("is missing").at("socket_address.port_value"),
     }
@@ -101,7 +110,8 @@ pub fn source_ip(mut socket: core::SocketAddress) -> Result<IpAddr> {
     socket.port_specifier = None;
     let text = required_text(&mut socket.address, "address")?;
     done(&socket)?;
-    text.parse().or_else(|_| refuse(format!("{text:?} is not an IP address")).at("address"))
+    text.parse()
+        .or_else(|_| refuse(format!("{text:?} is not an IP address")).at("address"))
 }
 
 pub fn network(mut range: core::CidrRange) -> Result<IpNet> {
@@ -110,7 +120,9 @@ pub fn network(mut range: core::CidrRange) -> Result<IpNet> {
         return refuse(format!("{text:?} is not an IP address")).at("address_prefix");
     };
     let length = number(&mut range.prefix_len).unwrap_or(0);
-    let network = u8::try_from(length).ok().and_then(|length| IpNet::new(ip, length).ok());
+    let network = u8::try_from(length)
+        .ok()
+        .and_then(|length| IpNet::new(ip, length).ok());
     match network {
         Some(network) => Ok(network.trunc()),
         None => refuse(format!("{length} is too long for {ip}")).at("prefix_len"),
@@ -142,14 +154,23 @@ pub fn keepalive(mut value: core::TcpKeepalive) -> Keepalive {
 pub fn object(metadata: Option<&core::Metadata>) -> Option<Arc<Object>> {
     let text = |name: &str, key: &str| {
         let value = metadata?.filter_metadata.get(name)?.fields.get(key)?;
-        to_json(value).as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+        to_json(value)
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
     };
     if let Some(object) = text(names::metadata::GOSSAMER, "object") {
         let version = text(names::metadata::GOSSAMER, "version").unwrap_or_default();
-        return Some(Arc::new(Object { text: object.into(), version: version.into() }));
+        return Some(Arc::new(Object {
+            text: object.into(),
+            version: version.into(),
+        }));
     }
     let path = text(names::metadata::ISTIO, "config")?;
-    let object = Object { text: config_path(&path).into(), version: "".into() };
+    let object = Object {
+        text: config_path(&path).into(),
+        version: "".into(),
+    };
     Some(Arc::new(object))
 }
 
@@ -175,12 +196,14 @@ pub fn labels(value: &Struct) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
 
 /// A header's name.
 pub fn header_name(text: &str) -> Result<http::HeaderName> {
-    text.parse().or_else(|_| refuse(format!("{text:?} is not a header's name")))
+    text.parse()
+        .or_else(|_| refuse(format!("{text:?} is not a header's name")))
 }
 
 /// A header's value.
 pub fn header_value(text: &str) -> Result<http::HeaderValue> {
-    text.parse().or_else(|_| refuse(format!("{text:?} is not a header's value")))
+    text.parse()
+        .or_else(|_| refuse(format!("{text:?} is not a header's value")))
 }
 
 /// A status that an answer may have.

@@ -2,15 +2,19 @@
 
 use mesh_proto::envoy_json::from_text;
 
-use crate::config::{
-    Reject, cluster::Cluster, endpoint::Assignment, listener::Listener, route::RouteConfig,
-};
+use crate::config::{Reject, cluster::Cluster, endpoint::Assignment, listener::Listener, route::RouteConfig};
 
 /// Takes the common indentation away, so that tests can indent their YAML.
 fn dedent(text: &str) -> String {
-    let indent = text.lines().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
+    let indent = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.len() - line.trim_start().len());
     let indent = indent.min().unwrap_or(0);
-    text.lines().map(|line| line.get(indent..).unwrap_or("")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| line.get(indent..).unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 pub fn route_config(yaml: &str) -> RouteConfig {

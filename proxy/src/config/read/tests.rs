@@ -1,7 +1,10 @@
 //! Resources as a control plane sends them, and what is refused in them.
 
 use mesh_proto::{
-    envoy::config::{cluster::v3::Cluster as ClusterPb, listener::v3::Listener as ListenerPb, route::v3::RouteConfiguration},
+    envoy::config::{
+        cluster::v3::Cluster as ClusterPb, listener::v3::Listener as ListenerPb,
+        route::v3::RouteConfiguration,
+    },
     envoy_json::from_text,
 };
 use prost::Message;
@@ -73,18 +76,36 @@ const CLUSTER: &str = r#"
 fn a_cluster_of_the_mesh() {
     let cluster = cluster(CLUSTER);
     assert!(matches!(&cluster.kind, Kind::Eds { service } if service.starts_with("outbound|9080")));
-    assert_eq!((cluster.http.protocol, cluster.panic_threshold), (Protocol::UseDownstream, 0));
+    assert_eq!(
+        (cluster.http.protocol, cluster.panic_threshold),
+        (Protocol::UseDownstream, 0)
+    );
     assert_eq!(cluster.breakers.default.connections, u32::MAX);
     assert_eq!(cluster.bind_source, Some("127.0.0.6".parse().unwrap()));
-    assert_eq!((&*cluster.services[0].name, cluster.subset.as_deref()), ("reviews", Some("v1")));
-    assert_eq!(cluster.object.as_ref().map(|object| &*object.text), Some("destinationrule default/reviews"));
+    assert_eq!(
+        (&*cluster.services[0].name, cluster.subset.as_deref()),
+        ("reviews", Some("v1"))
+    );
+    assert_eq!(
+        cluster.object.as_ref().map(|object| &*object.text),
+        Some("destinationrule default/reviews")
+    );
 
     let mesh = [("tlsMode".into(), "istio".into())].into();
     let tls = cluster.transport_for(&mesh).unwrap();
     let own = SdsSource::Cluster("sds-grpc".into());
-    assert!(matches!(&tls.certificates[0], SecretRef::Sds { name, source } if **name == *"default" && *source == own));
+    assert!(
+        matches!(&tls.certificates[0], SecretRef::Sds { name, source } if **name == *"default" && *source == own)
+    );
     let validation = tls.validation.as_ref().unwrap();
-    assert_eq!(validation.trusted.as_ref().and_then(SecretRef::name).map(|name| &**name), Some("ROOTCA"));
+    assert_eq!(
+        validation
+            .trusted
+            .as_ref()
+            .and_then(SecretRef::name)
+            .map(|name| &**name),
+        Some("ROOTCA")
+    );
     assert_eq!(validation.names[0].kind, SanKind::Uri);
     assert!(cluster.transport_for(&Default::default()).is_none());
 }
@@ -96,10 +117,26 @@ fn clusters_that_are_not_understood() {
         let reject = cluster_refused(&CLUSTER.replacen(find, replace, 1));
         assert_eq!(reject.path, path, "{reject}");
     };
-    refused("connect_timeout: 10s", "lb_subset_config: {fallback_policy: ANY_ENDPOINT}", "lb_subset_config");
-    refused("{ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}", "{self: {}}", "eds_cluster_config.eds_config");
-    refused("sni: outbound", "allow_renegotiation: true\n          sni: outbound", "transport_socket_matches[0].transport_socket.typed_config.allow_renegotiation");
-    refused("lb_policy: LEAST_REQUEST", "lb_policy: MAGLEV\n    maglev_lb_config: {table_size: 10}", "maglev_lb_config.table_size");
+    refused(
+        "connect_timeout: 10s",
+        "lb_subset_config: {fallback_policy: ANY_ENDPOINT}",
+        "lb_subset_config",
+    );
+    refused(
+        "{ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}",
+        "{self: {}}",
+        "eds_cluster_config.eds_config",
+    );
+    refused(
+        "sni: outbound",
+        "allow_renegotiation: true\n          sni: outbound",
+        "transport_socket_matches[0].transport_socket.typed_config.allow_renegotiation",
+    );
+    refused(
+        "lb_policy: LEAST_REQUEST",
+        "lb_policy: MAGLEV\n    maglev_lb_config: {table_size: 10}",
+        "maglev_lb_config.table_size",
+    );
     refused(
         "alpn_protocols: [istio-http/1.1, http/1.1]",
         "key_log: {path: /tmp/keys}",
@@ -165,15 +202,30 @@ const INBOUND: &str = r#"
 #[test]
 fn an_inbound_listener_of_the_mesh() {
     let listener = listener(INBOUND);
-    assert_eq!((listener.direction, listener.inspect_timeout), (Direction::Inbound, None));
+    assert_eq!(
+        (listener.direction, listener.inspect_timeout),
+        (Direction::Inbound, None)
+    );
     assert!(listener.inspect.original_dst && listener.inspect.tls && listener.inspect.http);
     let first = &listener.chains[0];
-    assert!(first.tls.as_ref().is_some_and(|tls| tls.require_client_certificate && tls.certificates.len() == 1));
-    let Terminal::Http(hcm) = &first.terminal else { panic!() };
-    assert_eq!((hcm.client_cert.forward, hcm.timeouts.stream_idle), (ForwardClientCert::AppendForward, None));
+    assert!(
+        first
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.require_client_certificate && tls.certificates.len() == 1)
+    );
+    let Terminal::Http(hcm) = &first.terminal else {
+        panic!()
+    };
+    assert_eq!(
+        (hcm.client_cert.forward, hcm.timeouts.stream_idle),
+        (ForwardClientCert::AppendForward, None)
+    );
     assert_eq!(&*hcm.upgrades[0].protocol, "websocket");
     let second = &listener.chains[1];
-    assert!(matches!(second.filters[..], [NetworkFilter::Rbac(_)]) && matches!(second.terminal, Terminal::Tcp(_)));
+    assert!(
+        matches!(second.filters[..], [NetworkFilter::Rbac(_)]) && matches!(second.terminal, Terminal::Tcp(_))
+    );
 }
 
 #[test]
@@ -184,11 +236,31 @@ fn listeners_that_are_not_understood() {
         assert_eq!(reject.path, path, "{reject}");
     };
     let rbac = "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.rules.policies[\"ns[default]-policy[p]-rule[0]\"]";
-    refused("url_path: {path: {prefix: /admin}}", "uri_template: {name: x}", &format!("{rbac}.permissions[0].and_rules.rules[0].uri_template"));
-    refused("destination_port: 6379, transport", "destination_port: 66379, transport", "filter_chains[1].filter_chain_match.destination_port");
-    refused("transport_protocol: raw_buffer", "transport_protocol: quic", "filter_chains[1].filter_chain_match.transport_protocol");
-    refused("address: 0.0.0.0,", "address: localhost,", "address.socket_address.address");
-    refused("cluster: \"inbound|6379||\"", "tunneling_config: {hostname: x}, cluster: c", "filter_chains[1].filters[1].typed_config.tunneling_config");
+    refused(
+        "url_path: {path: {prefix: /admin}}",
+        "uri_template: {name: x}",
+        &format!("{rbac}.permissions[0].and_rules.rules[0].uri_template"),
+    );
+    refused(
+        "destination_port: 6379, transport",
+        "destination_port: 66379, transport",
+        "filter_chains[1].filter_chain_match.destination_port",
+    );
+    refused(
+        "transport_protocol: raw_buffer",
+        "transport_protocol: quic",
+        "filter_chains[1].filter_chain_match.transport_protocol",
+    );
+    refused(
+        "address: 0.0.0.0,",
+        "address: localhost,",
+        "address.socket_address.address",
+    );
+    refused(
+        "cluster: \"inbound|6379||\"",
+        "tunneling_config: {hostname: x}, cluster: c",
+        "filter_chains[1].filters[1].typed_config.tunneling_config",
+    );
     refused(
         "{destination_port: 6379, transport_protocol: raw_buffer}",
         "{destination_port: 9080, transport_protocol: tls, application_protocols: [istio-http/1.1, istio-h2]}",
@@ -223,26 +295,55 @@ fn levels_of_a_route_configuration_add_up() {
     );
     let headers = http::HeaderMap::new();
     let decide = |path: &str| {
-        with_facts("GET", "x", path, &headers, |facts| match crate::decide::route(&config, facts, 0) {
-            Routed::Found(decision) => decision,
-            other => panic!("{other:?}"),
+        with_facts("GET", "x", path, &headers, |facts| {
+            match crate::decide::route(&config, facts, 0) {
+                Routed::Found(decision) => decision,
+                other => panic!("{other:?}"),
+            }
         })
     };
     let first = decide("/a");
     let mut changed = http::HeaderMap::new();
     changed.insert("x-gone", http::HeaderValue::from_static("1"));
-    crate::decide::headers::apply(first.request_mutations(&config), &mut changed, |_| None, |_, _| {});
-    let levels: Vec<_> = changed.get_all("x-level").iter().map(|value| value.to_str().unwrap()).collect();
+    crate::decide::headers::apply(
+        first.request_mutations(&config),
+        &mut changed,
+        |_| None,
+        |_, _| {},
+    );
+    let levels: Vec<_> = changed
+        .get_all("x-level")
+        .iter()
+        .map(|value| value.to_str().unwrap())
+        .collect();
     assert_eq!(levels, ["route", "host", "config"]);
     assert!(!changed.contains_key("x-gone"));
-    assert_eq!(first.forward(&config).and_then(|forward| forward.retry.as_ref()).map(|retry| retry.retries), Some(7));
+    assert_eq!(
+        first
+            .forward(&config)
+            .and_then(|forward| forward.retry.as_ref())
+            .map(|retry| retry.retries),
+        Some(7)
+    );
     let object = first.route(&config).object.as_ref().unwrap();
     assert_eq!(object.to_string(), "virtualservice default/r, version 12");
     let rbac = "envoy.filters.http.rbac";
-    assert!(matches!(first.per_filter(&config, rbac), Some(FilterOverride::Disabled)));
+    assert!(matches!(
+        first.per_filter(&config, rbac),
+        Some(FilterOverride::Disabled)
+    ));
     let second = decide("/b");
-    assert!(matches!(second.per_filter(&config, rbac), Some(FilterOverride::Rbac(_))));
-    assert_eq!(second.forward(&config).and_then(|forward| forward.retry.as_ref()).map(|retry| retry.retries), Some(1));
+    assert!(matches!(
+        second.per_filter(&config, rbac),
+        Some(FilterOverride::Rbac(_))
+    ));
+    assert_eq!(
+        second
+            .forward(&config)
+            .and_then(|forward| forward.retry.as_ref())
+            .map(|retry| retry.retries),
+        Some(1)
+    );
 }
 
 #[test]
@@ -250,18 +351,48 @@ fn routes_that_are_not_understood() {
     let refused = |route: &str, path: &str| {
         let yaml = format!("{{name: r, virtual_hosts: [{{name: v, domains: ['*'], routes: [{route}]}}]}}");
         let reject = route_config_refused(&yaml);
-        assert_eq!(reject.path, format!("virtual_hosts[0].routes[0].{path}"), "{reject}");
+        assert_eq!(
+            reject.path,
+            format!("virtual_hosts[0].routes[0].{path}"),
+            "{reject}"
+        );
     };
     refused("{match: {prefix: /}}", "action");
-    refused("{match: {safe_regex: {regex: '('}}, route: {cluster: c}}", "match.safe_regex.regex");
-    refused("{match: {prefix: /, cookies: [{name: a, string_match: {exact: b}}]}, route: {cluster: c}}", "match.cookies");
-    refused("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: a, weight: 0}]}}}", "route.weighted_clusters.clusters");
-    refused("{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_on: never}}}", "route.retry_policy.retry_on");
-    refused("{match: {prefix: /}, route: {cluster: c, hedge_policy: {}}}", "route.hedge_policy");
-    refused("{match: {prefix: /}, direct_response: {status: 99}}", "direct_response.status");
-    refused("{match: {prefix: /}, route: {cluster: c}, request_headers_to_remove: [':path']}", "request_headers_to_remove[0]");
-    refused("{match: {prefix: /}, route: {cluster: c}, request_headers_to_add: [{header: {key: a, value: '%NOPE%'}}]}", "request_headers_to_add[0].header.value");
-    let twice = route_config_refused("{name: r, virtual_hosts: [{name: a, domains: [x]}, {name: b, domains: [y, X]}]}");
+    refused(
+        "{match: {safe_regex: {regex: '('}}, route: {cluster: c}}",
+        "match.safe_regex.regex",
+    );
+    refused(
+        "{match: {prefix: /, cookies: [{name: a, string_match: {exact: b}}]}, route: {cluster: c}}",
+        "match.cookies",
+    );
+    refused(
+        "{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: a, weight: 0}]}}}",
+        "route.weighted_clusters.clusters",
+    );
+    refused(
+        "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_on: never}}}",
+        "route.retry_policy.retry_on",
+    );
+    refused(
+        "{match: {prefix: /}, route: {cluster: c, hedge_policy: {}}}",
+        "route.hedge_policy",
+    );
+    refused(
+        "{match: {prefix: /}, direct_response: {status: 99}}",
+        "direct_response.status",
+    );
+    refused(
+        "{match: {prefix: /}, route: {cluster: c}, request_headers_to_remove: [':path']}",
+        "request_headers_to_remove[0]",
+    );
+    refused(
+        "{match: {prefix: /}, route: {cluster: c}, request_headers_to_add: [{header: {key: a, value: '%NOPE%'}}]}",
+        "request_headers_to_add[0].header.value",
+    );
+    let twice = route_config_refused(
+        "{name: r, virtual_hosts: [{name: a, domains: [x]}, {name: b, domains: [y, X]}]}",
+    );
     assert_eq!(twice.path, "virtual_hosts[1].domains[1]");
 }
 

@@ -10,25 +10,26 @@ use mesh_proto::envoy::{
     extensions::transport_sockets::{
         raw_buffer::v3::RawBuffer,
         tls::v3::{
-            self as pb, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
-            TlsCertificate, UpstreamTlsContext,
+            self as pb, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext,
+            SdsSecretConfig, TlsCertificate, UpstreamTlsContext,
         },
     },
 };
 
 use super::{
-    At, Result, boolean, done, each, matcher, open, opt_duration, refuse, required, required_text, scalar, unsupported,
+    At, Result, boolean, done, each, matcher, open, opt_duration, refuse, required, required_text, scalar,
+    unsupported,
 };
 use crate::config::{
     secret::{KeySource, Secret, SecretKind},
-    transport::{
-        DownstreamTls, SanKind, SanMatch, SdsSource, SecretRef, UpstreamTls, Validation, Versions,
-    },
+    transport::{DownstreamTls, SanKind, SanMatch, SdsSource, SecretRef, UpstreamTls, Validation, Versions},
 };
 
 /// What a chain's transport socket says; nothing is plaintext.
 pub fn downstream(value: core::TransportSocket) -> Result<Option<DownstreamTls>> {
-    let Some(any) = config(value)? else { return Ok(None) };
+    let Some(any) = config(value)? else {
+        return Ok(None);
+    };
     if let Some(context) = open::<DownstreamTlsContext>(&any).at("typed_config")? {
         return downstream_context(context).map(Some).at("typed_config");
     }
@@ -38,7 +39,9 @@ pub fn downstream(value: core::TransportSocket) -> Result<Option<DownstreamTls>>
 
 /// What a cluster's transport socket says; nothing is plaintext.
 pub fn upstream(value: core::TransportSocket) -> Result<Option<UpstreamTls>> {
-    let Some(any) = config(value)? else { return Ok(None) };
+    let Some(any) = config(value)? else {
+        return Ok(None);
+    };
     if let Some(context) = open::<UpstreamTlsContext>(&any).at("typed_config")? {
         return upstream_context(context).map(Some).at("typed_config");
     }
@@ -69,19 +72,28 @@ struct Common {
 }
 
 fn common(mut value: CommonTlsContext) -> Result<Common> {
-    let mut certificates =
-        each(take(&mut value.tls_certificates), "tls_certificates", |one| inline_certificate("".into(), one))?;
+    let mut certificates = each(take(&mut value.tls_certificates), "tls_certificates", |one| {
+        inline_certificate("".into(), one)
+    })?;
     certificates.extend(each(
         take(&mut value.tls_certificate_sds_secret_configs),
         "tls_certificate_sds_secret_configs",
         secret_ref,
     )?);
-    let validation = take(&mut value.validation_context_type).map(validation).transpose()?.flatten();
+    let validation = take(&mut value.validation_context_type)
+        .map(validation)
+        .transpose()?
+        .flatten();
     let read = Common {
         certificates,
         validation,
-        alpn: take(&mut value.alpn_protocols).into_iter().map(String::into_bytes).collect(),
-        versions: take(&mut value.tls_params).map_or(Ok(Versions::default()), versions).at("tls_params")?,
+        alpn: take(&mut value.alpn_protocols)
+            .into_iter()
+            .map(String::into_bytes)
+            .collect(),
+        versions: take(&mut value.tls_params)
+            .map_or(Ok(Versions::default()), versions)
+            .at("tls_params")?,
     };
     done(&value)?;
     Ok(read)
@@ -111,7 +123,8 @@ fn downstream_context(mut value: DownstreamTlsContext) -> Result<DownstreamTls> 
         session_timeout: opt_duration(take(&mut value.session_timeout), "session_timeout")?,
     };
     if tls.require_client_certificate && tls.validation.is_none() {
-        return refuse("needs a validation context to check the certificate with").at("require_client_certificate");
+        return refuse("needs a validation context to check the certificate with")
+            .at("require_client_certificate");
     }
     // No stapled answers are ever sent, which lenient stapling allows; the server's own order of ciphers counts.
     value.prefer_client_ciphers = false;
@@ -168,10 +181,17 @@ fn inline_certificate(name: Arc<str>, value: TlsCertificate) -> Result<SecretRef
 fn certificate(name: Arc<str>, mut value: TlsCertificate) -> Result<Secret> {
     let chain = scalar::data_source(required(take(&mut value.certificate_chain), "certificate_chain")?)
         .at("certificate_chain")?;
-    let key = scalar::data_source(required(take(&mut value.private_key), "private_key")?).at("private_key")?;
+    let key =
+        scalar::data_source(required(take(&mut value.private_key), "private_key")?).at("private_key")?;
     value.watched_directory = None;
     done(&value)?;
-    Ok(Secret { name, kind: SecretKind::Certificate { chain, key: KeySource(key) } })
+    Ok(Secret {
+        name,
+        kind: SecretKind::Certificate {
+            chain,
+            key: KeySource(key),
+        },
+    })
 }
 
 fn secret_ref(mut value: SdsSecretConfig) -> Result<SecretRef> {
@@ -181,9 +201,9 @@ fn secret_ref(mut value: SdsSecretConfig) -> Result<SecretRef> {
     let source = match specifier {
         None => SdsSource::Static,
         Some(Specifier::Ads(_)) => SdsSource::Ads,
-        Some(Specifier::ApiConfigSource(source)) => {
-            SdsSource::Cluster(grpc_cluster(source.grpc_services).at("sds_config.api_config_source.grpc_services")?)
-        }
+        Some(Specifier::ApiConfigSource(source)) => SdsSource::Cluster(
+            grpc_cluster(source.grpc_services).at("sds_config.api_config_source.grpc_services")?,
+        ),
         Some(Specifier::Self_(_)) => return unsupported("sds_config.self"),
         Some(_) => return unsupported("sds_config.path_config_source"),
     };
@@ -216,7 +236,10 @@ fn validation(value: pb::common_tls_context::ValidationContextType) -> Result<Op
         Kind::ValidationContext(context) => validation_context(context, None).at("validation_context"),
         Kind::ValidationContextSdsSecretConfig(config) => {
             let trusted = secret_ref(config).at("validation_context_sds_secret_config")?;
-            Ok(Some(Validation { trusted: Some(trusted), names: Vec::new() }))
+            Ok(Some(Validation {
+                trusted: Some(trusted),
+                names: Vec::new(),
+            }))
         }
         Kind::CombinedValidationContext(combined) => {
             let trusted = combined
@@ -229,7 +252,9 @@ fn validation(value: pb::common_tls_context::ValidationContextType) -> Result<Op
                 .at("default_validation_context")
                 .at("combined_validation_context")
         }
-        Kind::ValidationContextCertificateProvider(_) => unsupported("validation_context_certificate_provider"),
+        Kind::ValidationContextCertificateProvider(_) => {
+            unsupported("validation_context_certificate_provider")
+        }
         Kind::ValidationContextCertificateProviderInstance(_) => {
             unsupported("validation_context_certificate_provider_instance")
         }
@@ -243,11 +268,18 @@ fn validation_context(
     let inline = take(&mut value.trusted_ca)
         .map(|source| {
             let roots = scalar::data_source(source)?;
-            Ok(SecretRef::Inline(Arc::new(Secret { name: "".into(), kind: SecretKind::Validation { roots } })))
+            Ok(SecretRef::Inline(Arc::new(Secret {
+                name: "".into(),
+                kind: SecretKind::Validation { roots },
+            })))
         })
         .transpose()
         .at("trusted_ca")?;
-    let names = each(take(&mut value.match_typed_subject_alt_names), "match_typed_subject_alt_names", san)?;
+    let names = each(
+        take(&mut value.match_typed_subject_alt_names),
+        "match_typed_subject_alt_names",
+        san,
+    )?;
     let accept = take(&mut value.trust_chain_verification)
         == pb::certificate_validation_context::TrustChainVerification::AcceptUntrusted as i32;
     if accept {
@@ -284,13 +316,18 @@ fn san(value: pb::SubjectAltNameMatcher) -> Result<SanMatch> {
 pub fn secret(mut value: pb::Secret) -> Result<Secret> {
     let name: Arc<str> = take(&mut value.name).into();
     match required(value.r#type, "type")? {
-        pb::secret::Type::TlsCertificate(certificate) => self::certificate(name, certificate).at("tls_certificate"),
+        pb::secret::Type::TlsCertificate(certificate) => {
+            self::certificate(name, certificate).at("tls_certificate")
+        }
         pb::secret::Type::ValidationContext(mut context) => {
             let source = required(take(&mut context.trusted_ca), "trusted_ca").at("validation_context")?;
             let roots = scalar::data_source(source).at("validation_context.trusted_ca")?;
             context.watched_directory = None;
             done(&context).at("validation_context")?;
-            Ok(Secret { name, kind: SecretKind::Validation { roots } })
+            Ok(Secret {
+                name,
+                kind: SecretKind::Validation { roots },
+            })
         }
         pb::secret::Type::SessionTicketKeys(_) => unsupported("session_ticket_keys"),
         pb::secret::Type::GenericSecret(_) => unsupported("generic_secret"),

@@ -30,7 +30,11 @@ pub(super) fn fact(fact: CertificateFact, der: &[u8]) -> Option<String> {
         CertificateFact::Subject => some(certificate.subject().to_string()),
         CertificateFact::Issuer => some(certificate.issuer().to_string()),
         CertificateFact::Serial => some(hex(certificate.raw_serial())),
-        CertificateFact::Fingerprint256 => Some(hex(digest(&rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, der)?.as_slice())),
+        CertificateFact::Fingerprint256 => Some(hex(digest(
+            &rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            der,
+        )?
+        .as_slice())),
         // SHA-1 is not among what our TLS library offers, on purpose.
         CertificateFact::Fingerprint1 => None,
         CertificateFact::ValidFrom => Some(time(certificate.validity().not_before)),
@@ -43,7 +47,10 @@ fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn names(certificate: &X509Certificate<'_>, pick: impl Fn(&GeneralName<'_>) -> Option<String>) -> Option<String> {
+fn names(
+    certificate: &X509Certificate<'_>,
+    pick: impl Fn(&GeneralName<'_>) -> Option<String>,
+) -> Option<String> {
     let extension = certificate.subject_alternative_name().ok()??;
     let names: Vec<String> = extension.value.general_names.iter().filter_map(pick).collect();
     some(names.join(","))
@@ -51,7 +58,8 @@ fn names(certificate: &X509Certificate<'_>, pick: impl Fn(&GeneralName<'_>) -> O
 
 fn address(bytes: &[u8]) -> Option<String> {
     let v4 = <[u8; 4]>::try_from(bytes).map(|bytes| std::net::Ipv4Addr::from(bytes).to_string());
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| std::net::Ipv6Addr::from(bytes).to_string())).ok()
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| std::net::Ipv6Addr::from(bytes).to_string()))
+        .ok()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -66,7 +74,10 @@ fn digest(suite: &rustls::SupportedCipherSuite, data: &[u8]) -> Option<Vec<u8>> 
 
 fn time(time: ASN1Time) -> String {
     let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
-    time_format::render(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds), &TimeFormat::Iso)
+    time_format::render(
+        std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds),
+        &TimeFormat::Iso,
+    )
 }
 
 fn pem(der: &[u8]) -> String {

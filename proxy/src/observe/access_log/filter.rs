@@ -20,8 +20,13 @@ use crate::observe::record::{AccessRecord, HttpFacts};
 /// The request headers that a filter looks at.
 pub(super) fn wanted(filter: &LogFilter, wanted: &mut Wanted) {
     match filter {
-        LogFilter::And(all) | LogFilter::Or(all) => all.iter().for_each(|filter| self::wanted(filter, wanted)),
-        LogFilter::Header(HeaderMatch { field: Field::Header(name), .. }) => super::add(&mut wanted.request, name),
+        LogFilter::And(all) | LogFilter::Or(all) => {
+            all.iter().for_each(|filter| self::wanted(filter, wanted))
+        }
+        LogFilter::Header(HeaderMatch {
+            field: Field::Header(name),
+            ..
+        }) => super::add(&mut wanted.request, name),
         LogFilter::NotHealthCheck => super::add(&mut wanted.request, &header::USER_AGENT),
         _ => {}
     }
@@ -30,10 +35,14 @@ pub(super) fn wanted(filter: &LogFilter, wanted: &mut Wanted) {
 /// Whether the record is to be logged.
 pub fn passes(filter: &LogFilter, record: &AccessRecord, wanted: &Wanted, random: u64) -> bool {
     let downstream = &*record.downstream;
-    let peer = downstream.tls.as_ref().filter(|tls| !tls.peer_uris.is_empty()).map(|tls| PeerNames {
-        uris: tls.peer_uris.iter().map(|uri| Box::from(&**uri)).collect(),
-        ..PeerNames::default()
-    });
+    let peer = downstream
+        .tls
+        .as_ref()
+        .filter(|tls| !tls.peer_uris.is_empty())
+        .map(|tls| PeerNames {
+            uris: tls.peer_uris.iter().map(|uri| Box::from(&**uri)).collect(),
+            ..PeerNames::default()
+        });
     let connection = Connection {
         source: downstream.direct_remote,
         destination: downstream.local,
@@ -50,7 +59,16 @@ pub fn passes(filter: &LogFilter, record: &AccessRecord, wanted: &Wanted, random
         };
         let (method, scheme, authority) = (&http.method, &*http.scheme, &*http.authority);
         let client = downstream.remote.ip();
-        Facts { method, scheme, authority, path, query, headers: &headers, client, connection: &connection }
+        Facts {
+            method,
+            scheme,
+            authority,
+            path,
+            query,
+            headers: &headers,
+            client,
+            connection: &connection,
+        }
     });
     let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
     let facts = LogFacts {
@@ -72,7 +90,8 @@ pub fn passes(filter: &LogFilter, record: &AccessRecord, wanted: &Wanted, random
 /// The headers the record kept.
 fn headers(http: &HttpFacts, wanted: &Wanted) -> HeaderMap {
     let kept = wanted.request.iter().zip(&http.request_headers);
-    kept.filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_str(value.as_deref()?).ok()?))).collect()
+    kept.filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_str(value.as_deref()?).ok()?)))
+        .collect()
 }
 
 /// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>
@@ -103,7 +122,10 @@ mod tests {
     fn check(filter: LogFilter, expect: bool) {
         let mut record = record::example();
         record.flags = Flags::of(Flag::NoRouteFound);
-        let mut wanted = Wanted { request: vec![header::ACCEPT, header::USER_AGENT], ..Wanted::default() };
+        let mut wanted = Wanted {
+            request: vec![header::ACCEPT, header::USER_AGENT],
+            ..Wanted::default()
+        };
         super::wanted(&filter, &mut wanted);
         assert_eq!(passes(&filter, &record, &wanted, 0), expect, "{filter:?}");
     }
@@ -116,12 +138,37 @@ mod tests {
         check(LogFilter::NotHealthCheck, true);
         check(LogFilter::Traceable, false);
         check(LogFilter::ResponseFlag(Flags::of(Flag::NoRouteFound)), true);
-        check(LogFilter::GrpcStatus { statuses: vec![0], exclude: true }, false);
-        let curl = StringMatch::Prefix { value: (*b"curl").into(), ignore_case: false };
-        let rule = |field, rule| LogFilter::Header(HeaderMatch { field, rule, invert: false, absent_is_empty: false });
-        check(rule(Field::Header(header::USER_AGENT), HeaderRule::Value(curl)), true);
-        check(rule(Field::Header(header::ACCEPT), HeaderRule::Present(true)), false);
-        let path = StringMatch::Exact { value: (*b"/reviews/0").into(), ignore_case: false };
+        check(
+            LogFilter::GrpcStatus {
+                statuses: vec![0],
+                exclude: true,
+            },
+            false,
+        );
+        let curl = StringMatch::Prefix {
+            value: (*b"curl").into(),
+            ignore_case: false,
+        };
+        let rule = |field, rule| {
+            LogFilter::Header(HeaderMatch {
+                field,
+                rule,
+                invert: false,
+                absent_is_empty: false,
+            })
+        };
+        check(
+            rule(Field::Header(header::USER_AGENT), HeaderRule::Value(curl)),
+            true,
+        );
+        check(
+            rule(Field::Header(header::ACCEPT), HeaderRule::Present(true)),
+            false,
+        );
+        let path = StringMatch::Exact {
+            value: (*b"/reviews/0").into(),
+            ignore_case: false,
+        };
         check(rule(Field::Path, HeaderRule::Value(path)), true);
     }
 }

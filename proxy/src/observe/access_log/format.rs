@@ -40,7 +40,9 @@ fn strings(json: &JsonFormat, wanted: &mut Wanted) {
 
 fn pieces(format: &Format, wanted: &mut Wanted) {
     for piece in &format.pieces {
-        let Piece::Command(command, _) = piece else { continue };
+        let Piece::Command(command, _) = piece else {
+            continue;
+        };
         let (names, pick) = match command {
             Command::Request(pick) => (&mut wanted.request, pick),
             Command::Response(pick) => (&mut wanted.response, pick),
@@ -100,7 +102,13 @@ fn cut(text: &str, limit: Option<usize>) -> &str {
 }
 
 /// False: there is nothing to write, and the format wants empty values left out.
-fn write_json(json: &JsonFormat, record: &AccessRecord, wanted: &Wanted, host: &Host, out: &mut String) -> bool {
+fn write_json(
+    json: &JsonFormat,
+    record: &AccessRecord,
+    wanted: &Wanted,
+    host: &Host,
+    out: &mut String,
+) -> bool {
     match json {
         JsonFormat::Literal(text) => out.push_str(text),
         JsonFormat::Text(format) => return json_string(format, record, wanted, host, out),
@@ -140,7 +148,13 @@ fn write_json(json: &JsonFormat, record: &AccessRecord, wanted: &Wanted, host: &
 }
 
 /// A string that is one operator keeps the operator's type; any other is text.
-fn json_string(format: &Format, record: &AccessRecord, wanted: &Wanted, host: &Host, out: &mut String) -> bool {
+fn json_string(
+    format: &Format,
+    record: &AccessRecord,
+    wanted: &Wanted,
+    host: &Host,
+    out: &mut String,
+) -> bool {
     let text = match format.pieces.as_slice() {
         [Piece::Command(command, limit)] => match value(command, record, wanted, host) {
             Value::Absent if format.omit_empty => return false,
@@ -179,10 +193,16 @@ mod tests {
     }
 
     fn render(format: LogFormat) -> String {
-        let mut names = Wanted { request: vec![HeaderName::from_static("accept")], ..Wanted::default() };
+        let mut names = Wanted {
+            request: vec![HeaderName::from_static("accept")],
+            ..Wanted::default()
+        };
         wanted(&format, &mut names);
         let mut out = Vec::new();
-        let host = Host { name: "pod-1".into(), node: None };
+        let host = Host {
+            name: "pod-1".into(),
+            node: None,
+        };
         line(&format, &record::example(), &names, &host, &mut out);
         String::from_utf8(out).unwrap()
     }
@@ -196,7 +216,10 @@ mod tests {
             Piece::Text("] \"".into()),
             command(Command::Request(pick(Field::Method, None))),
             Piece::Text(" ".into()),
-            command(Command::Request(pick(header("x-envoy-original-path"), Some(Field::Path)))),
+            command(Command::Request(pick(
+                header("x-envoy-original-path"),
+                Some(Field::Path),
+            ))),
             Piece::Text(" ".into()),
             command(Command::Protocol),
             Piece::Text("\" ".into()),
@@ -218,7 +241,10 @@ mod tests {
             Piece::Text("\" ".into()),
             command(Command::UpstreamTransportFailure),
         ];
-        let line = render(LogFormat::Text(Format { pieces, omit_empty: false }));
+        let line = render(LogFormat::Text(Format {
+            pieces,
+            omit_empty: false,
+        }));
         let expected = "[2023-11-14T22:13:20.123Z] \"GET /r/0 HTTP/1.1\" 200 - 3 295 7 \"curl/8\" \"7d4f1b1e\" \
                         \"10.244.0.7:9080\" -\n";
         assert_eq!(line, expected);
@@ -226,17 +252,38 @@ mod tests {
 
     #[test]
     fn json_keeps_numbers_and_drops_what_is_empty() {
-        let one = |piece, omit_empty| JsonFormat::Text(Format { pieces: vec![piece], omit_empty });
+        let one = |piece, omit_empty| {
+            JsonFormat::Text(Format {
+                pieces: vec![piece],
+                omit_empty,
+            })
+        };
         let fields = vec![
             ("status".into(), one(command(Command::ResponseCode), true)),
-            ("failure".into(), one(command(Command::UpstreamTransportFailure), true)),
+            (
+                "failure".into(),
+                one(command(Command::UpstreamTransportFailure), true),
+            ),
             ("grpc".into(), one(command(Command::GrpcStatusNumber), false)),
-            ("port".into(), one(command(Command::UpstreamRemoteAddress(Part::Port)), true)),
-            ("cut".into(), one(Piece::Command(Command::UpstreamCluster, Some(8)), true)),
-            ("list".into(), JsonFormat::List(vec![JsonFormat::Literal("true".into()), one(command(Command::Hostname), true)])),
+            (
+                "port".into(),
+                one(command(Command::UpstreamRemoteAddress(Part::Port)), true),
+            ),
+            (
+                "cut".into(),
+                one(Piece::Command(Command::UpstreamCluster, Some(8)), true),
+            ),
+            (
+                "list".into(),
+                JsonFormat::List(vec![
+                    JsonFormat::Literal("true".into()),
+                    one(command(Command::Hostname), true),
+                ]),
+            ),
         ];
         let line = render(LogFormat::Json(JsonFormat::Object(fields)));
-        let expected = "{\"status\":200,\"grpc\":null,\"port\":9080,\"cut\":\"outbound\",\"list\":[true,\"pod-1\"]}\n";
+        let expected =
+            "{\"status\":200,\"grpc\":null,\"port\":9080,\"cut\":\"outbound\",\"list\":[true,\"pod-1\"]}\n";
         assert_eq!(line, expected);
     }
 }

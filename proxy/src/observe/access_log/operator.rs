@@ -40,7 +40,12 @@ impl<'a> Value<'a> {
 }
 
 /// The value of one operator.
-pub(super) fn value<'a>(command: &'a Command, record: &'a AccessRecord, wanted: &Wanted, host: &'a Host) -> Value<'a> {
+pub(super) fn value<'a>(
+    command: &'a Command,
+    record: &'a AccessRecord,
+    wanted: &Wanted,
+    host: &'a Host,
+) -> Value<'a> {
     let http = record.http.as_deref();
     let upstream = record.upstream.as_deref();
     let downstream = &*record.downstream;
@@ -58,10 +63,13 @@ pub(super) fn value<'a>(command: &'a Command, record: &'a AccessRecord, wanted: 
         Command::ResponseCodeDetails => Value::text((!record.details.is_empty()).then_some(&*record.details)),
         Command::ResponseFlags => Value::Text(record.flags.to_string().into()),
         Command::ResponseFlagsLong => Value::Text(long_flags(record).into()),
-        Command::GrpcStatus { number: false, snake } => {
-            Value::text(http.and_then(|http| http.grpc_status).map(|status| grpc_name(status, *snake)))
+        Command::GrpcStatus { number: false, snake } => Value::text(
+            http.and_then(|http| http.grpc_status)
+                .map(|status| grpc_name(status, *snake)),
+        ),
+        Command::GrpcStatus { .. } | Command::GrpcStatusNumber => {
+            Value::number(http.and_then(|http| http.grpc_status))
         }
-        Command::GrpcStatus { .. } | Command::GrpcStatusNumber => Value::number(http.and_then(|http| http.grpc_status)),
         Command::RequestedServerName => Value::text(downstream.server_name.as_deref()),
         Command::RouteName => Value::text(record.route_name.as_deref()),
         Command::VirtualHostName => Value::text(record.virtual_host.as_deref()),
@@ -70,7 +78,9 @@ pub(super) fn value<'a>(command: &'a Command, record: &'a AccessRecord, wanted: 
         Command::Hostname => Value::Text((&*host.name).into()),
         Command::AccessLogType => Value::Text(record.moment.name().into()),
         Command::ConnectionId => Value::Number(downstream.connection_id),
-        Command::StreamId | Command::UniqueId => Value::text(http.and_then(|http| http.request_id.as_deref())),
+        Command::StreamId | Command::UniqueId => {
+            Value::text(http.and_then(|http| http.request_id.as_deref()))
+        }
         Command::TraceId => Value::text(record.trace.map(|trace| format!("{:032x}", trace.trace_id))),
         Command::SpanId => Value::text(record.trace.map(|trace| format!("{:016x}", trace.span_id))),
         Command::Environment(text) => Value::Text((&**text).into()),
@@ -137,7 +147,9 @@ pub(super) fn request_field<'a>(field: &Field, http: &'a HttpFacts, wanted: &Wan
         Field::Authority => (!http.authority.is_empty()).then(|| (&*http.authority).into()),
         Field::Path => Some((&*http.path).into()),
         Field::Scheme => (!http.scheme.is_empty()).then(|| (&*http.scheme).into()),
-        Field::Header(name) if name == "x-envoy-original-path" => http.original_path.as_deref().map(Into::into),
+        Field::Header(name) if name == "x-envoy-original-path" => {
+            http.original_path.as_deref().map(Into::into)
+        }
         Field::Header(name) if name == "x-request-id" => http
             .request_id
             .as_deref()
@@ -168,7 +180,10 @@ fn address<'a>(address: Option<SocketAddr>, part: Part) -> Value<'a> {
     }
 }
 
-fn tls_text<'a>(tls: Option<&'a TlsFacts>, get: impl Fn(&'a TlsFacts) -> &'a Cow<'static, str>) -> Option<&'a str> {
+fn tls_text<'a>(
+    tls: Option<&'a TlsFacts>,
+    get: impl Fn(&'a TlsFacts) -> &'a Cow<'static, str>,
+) -> Option<&'a str> {
     tls.map(|tls| &**get(tls)).filter(|text| !text.is_empty())
 }
 
@@ -200,7 +215,11 @@ fn direction(record: &AccessRecord) -> &'static str {
 
 fn long_flags(record: &AccessRecord) -> String {
     let names: Vec<&str> = record.flags.iter().map(crate::config::flag::Flag::long).collect();
-    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    if names.is_empty() {
+        "-".to_owned()
+    } else {
+        names.join(",")
+    }
 }
 
 fn duration<'a>(command: &Command, record: &AccessRecord) -> Value<'a> {
@@ -210,9 +229,10 @@ fn duration<'a>(command: &Command, record: &AccessRecord) -> Value<'a> {
         Command::RequestDuration => Value::time(times.request_end, Unit::Millis),
         Command::RequestTxDuration => Value::time(times.last_upstream_tx, Unit::Millis),
         Command::ResponseDuration => Value::time(times.first_upstream_rx, Unit::Millis),
-        Command::ResponseTxDuration => {
-            Value::time(between(times.first_upstream_rx, times.last_downstream_tx), Unit::Millis)
-        }
+        Command::ResponseTxDuration => Value::time(
+            between(times.first_upstream_rx, times.last_downstream_tx),
+            Unit::Millis,
+        ),
         Command::UpstreamConnectDuration => {
             let end = times.upstream_handshake_end.or(times.connect_end);
             Value::time(between(times.connect_start, end), Unit::Millis)

@@ -7,9 +7,27 @@ use time::OffsetDateTime;
 
 use crate::config::log::TimeFormat;
 
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 
@@ -51,7 +69,10 @@ fn directive(out: &mut String, time: &OffsetDateTime, directive: char) {
     let twelve = if hour % 12 == 0 { 12 } else { hour % 12 };
     let half = if hour < 12 { "AM" } else { "PM" };
     let weekday = time.weekday().number_days_from_sunday();
-    let (day_name, month_name) = (DAYS[usize::from(weekday) % 7], MONTHS[usize::from(month - 1) % 12]);
+    let (day_name, month_name) = (
+        DAYS[usize::from(weekday) % 7],
+        MONTHS[usize::from(month - 1) % 12],
+    );
     // Writing to a String cannot fail.
     let _ = match directive {
         'Y' => write!(out, "{year}"),

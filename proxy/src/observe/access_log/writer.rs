@@ -59,15 +59,22 @@ impl Writer {
         let (queue, batches) = sync_channel(QUEUE);
         let counted = stats.clone();
         let (goodbye, gone) = oneshot::channel();
-        let spawned = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            write_all(&batches, &counted);
-            // Nobody may be listening.
-            let _ = goodbye.send(());
-        });
+        let spawned = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || {
+                write_all(&batches, &counted);
+                // Nobody may be listening.
+                let _ = goodbye.send(());
+            });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread for the access log: its lines are lost");
         }
-        Self { pending: BTreeMap::new(), queue, gone, stats }
+        Self {
+            pending: BTreeMap::new(),
+            queue,
+            gone,
+            stats,
+        }
     }
 
     pub fn stdout(&mut self, line: impl FnOnce(&mut Vec<u8>)) {
@@ -119,7 +126,10 @@ fn write_all(batches: &Receiver<Batch>, stats: &Stats) {
     let mut complained: BTreeMap<Target, Instant> = BTreeMap::new();
     for Batch { target, lines, bytes } in batches {
         let result = match &target {
-            Target::Stdout => io::stdout().lock().write_all(&bytes).and_then(|()| io::stdout().flush()),
+            Target::Stdout => io::stdout()
+                .lock()
+                .write_all(&bytes)
+                .and_then(|()| io::stdout().flush()),
             Target::Stderr => io::stderr().lock().write_all(&bytes),
             Target::File(path) => append(&mut files, path, &bytes),
         };
@@ -128,8 +138,14 @@ fn write_all(batches: &Receiver<Batch>, stats: &Stats) {
             Ok(()) => control.access_log_written.add_shared(lines),
             Err(source) => {
                 control.access_log_failed.add_shared(lines);
-                if complained.get(&target).is_none_or(|last| last.elapsed() >= COMPLAINT) {
-                    let error = WriteError { target: name(&target), source };
+                if complained
+                    .get(&target)
+                    .is_none_or(|last| last.elapsed() >= COMPLAINT)
+                {
+                    let error = WriteError {
+                        target: name(&target),
+                        source,
+                    };
                     tracing::warn!(%error, lines, "access log lines lost");
                     complained.insert(target, Instant::now());
                 }
@@ -153,7 +169,10 @@ fn append(files: &mut BTreeMap<PathBuf, File>, path: &Path, bytes: &[u8]) -> io:
         files.remove(path);
     }
     if !files.contains_key(path) {
-        files.insert(path.to_owned(), OpenOptions::new().append(true).create(true).open(path)?);
+        files.insert(
+            path.to_owned(),
+            OpenOptions::new().append(true).create(true).open(path)?,
+        );
     }
     let written = files.get_mut(path).map_or(Ok(()), |file| file.write_all(bytes));
     if written.is_err() {

@@ -38,7 +38,12 @@ use crate::{
 };
 
 /// The entry of a request.
-pub fn http_entry(record: &AccessRecord, http: &HttpFacts, sink: &GrpcSink, wanted: &Wanted) -> HttpAccessLogEntry {
+pub fn http_entry(
+    record: &AccessRecord,
+    http: &HttpFacts,
+    sink: &GrpcSink,
+    wanted: &Wanted,
+) -> HttpAccessLogEntry {
     HttpAccessLogEntry {
         common_properties: Some(common(record)),
         protocol_version: match record.protocol {
@@ -63,7 +68,12 @@ pub fn tcp_entry(record: &AccessRecord) -> TcpAccessLogEntry {
     }
 }
 
-fn request(record: &AccessRecord, http: &HttpFacts, sink: &GrpcSink, wanted: &Wanted) -> HttpRequestProperties {
+fn request(
+    record: &AccessRecord,
+    http: &HttpFacts,
+    sink: &GrpcSink,
+    wanted: &Wanted,
+) -> HttpRequestProperties {
     let header = |name: &HeaderName| text(find(name, &wanted.request, &http.request_headers));
     HttpRequestProperties {
         request_method: method(&http.method) as i32,
@@ -82,7 +92,12 @@ fn request(record: &AccessRecord, http: &HttpFacts, sink: &GrpcSink, wanted: &Wa
     }
 }
 
-fn response(record: &AccessRecord, http: &HttpFacts, sink: &GrpcSink, wanted: &Wanted) -> HttpResponseProperties {
+fn response(
+    record: &AccessRecord,
+    http: &HttpFacts,
+    sink: &GrpcSink,
+    wanted: &Wanted,
+) -> HttpResponseProperties {
     let mut trailers: std::collections::HashMap<_, _> =
         pairs(&sink.response_trailers, &wanted.trailers, &http.response_trailers);
     // A gRPC call's outcome is in its trailers; without it the HTTP status says 200 to everything.
@@ -90,7 +105,9 @@ fn response(record: &AccessRecord, http: &HttpFacts, sink: &GrpcSink, wanted: &W
         trailers.insert("grpc-status".to_owned(), status.to_string());
     }
     HttpResponseProperties {
-        response_code: (http.status != 0).then(|| UInt32Value { value: http.status.into() }),
+        response_code: (http.status != 0).then(|| UInt32Value {
+            value: http.status.into(),
+        }),
         response_headers_bytes: record.sizes.response_headers,
         response_body_bytes: record.sizes.response_body,
         response_headers: pairs(&sink.response_headers, &wanted.response, &http.response_headers),
@@ -135,19 +152,29 @@ fn common(record: &AccessRecord) -> AccessLogCommon {
 
 fn metadata(record: &AccessRecord) -> Metadata {
     let ends = &record.ends;
-    let object = record.object.as_ref().map(ToString::to_string).unwrap_or_default();
+    let object = record
+        .object
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let fields = [
         ("reporter", ends.reporter.as_str()),
         ("source_workload", &ends.source.name),
         ("source_namespace", &ends.source.namespace),
         ("source_app", &ends.source.app),
         ("source_version", &ends.source.version),
-        ("source_principal", ends.source_principal.as_deref().unwrap_or_default()),
+        (
+            "source_principal",
+            ends.source_principal.as_deref().unwrap_or_default(),
+        ),
         ("destination_workload", &ends.destination.name),
         ("destination_namespace", &ends.destination.namespace),
         ("destination_app", &ends.destination.app),
         ("destination_version", &ends.destination.version),
-        ("destination_principal", ends.destination_principal.as_deref().unwrap_or_default()),
+        (
+            "destination_principal",
+            ends.destination_principal.as_deref().unwrap_or_default(),
+        ),
         ("destination_service", &ends.service.host),
         ("destination_service_name", &ends.service.name),
         ("destination_service_namespace", &ends.service.namespace),
@@ -156,16 +183,34 @@ fn metadata(record: &AccessRecord) -> Metadata {
     let fields = fields
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name.to_owned(), Value { kind: Some(Kind::StringValue(value.to_owned())) }))
+        .map(|(name, value)| {
+            (
+                name.to_owned(),
+                Value {
+                    kind: Some(Kind::StringValue(value.to_owned())),
+                },
+            )
+        })
         .collect();
     let filter_metadata = [(names::metadata::GOSSAMER.to_owned(), Struct { fields })].into();
-    Metadata { filter_metadata, ..Metadata::default() }
+    Metadata {
+        filter_metadata,
+        ..Metadata::default()
+    }
 }
 
 fn tls(facts: &TlsFacts) -> TlsProperties {
     let certificate = |uris: &[std::sync::Arc<str>]| {
-        let names = uris.iter().map(|uri| SubjectAltName { san: Some(San::Uri(uri.to_string())) }).collect();
-        CertificateProperties { subject_alt_name: names, ..CertificateProperties::default() }
+        let names = uris
+            .iter()
+            .map(|uri| SubjectAltName {
+                san: Some(San::Uri(uri.to_string())),
+            })
+            .collect();
+        CertificateProperties {
+            subject_alt_name: names,
+            ..CertificateProperties::default()
+        }
     };
     TlsProperties {
         tls_version: match &*facts.version {
@@ -181,7 +226,9 @@ fn tls(facts: &TlsFacts) -> TlsProperties {
 }
 
 fn flags(set: Flags) -> ResponseFlags {
-    let unauthorized = Unauthorized { reason: Reason::ExternalService as i32 };
+    let unauthorized = Unauthorized {
+        reason: Reason::ExternalService as i32,
+    };
     ResponseFlags {
         failed_local_healthcheck: set.has(Flag::FailedLocalHealthCheck),
         no_healthy_upstream: set.has(Flag::NoHealthyUpstream),
@@ -242,7 +289,9 @@ fn method(method: &http::Method) -> core::RequestMethod {
 }
 
 fn find<'a>(name: &HeaderName, names: &[HeaderName], values: &'a [Option<Box<str>>]) -> Option<&'a str> {
-    values.get(names.iter().position(|other| other == name)?)?.as_deref()
+    values
+        .get(names.iter().position(|other| other == name)?)?
+        .as_deref()
 }
 
 fn pairs<M: FromIterator<(String, String)>>(
@@ -250,7 +299,10 @@ fn pairs<M: FromIterator<(String, String)>>(
     names: &[HeaderName],
     values: &[Option<Box<str>>],
 ) -> M {
-    asked.iter().filter_map(|name| Some((name.to_string(), find(name, names, values)?.to_owned()))).collect()
+    asked
+        .iter()
+        .filter_map(|name| Some((name.to_string(), find(name, names, values)?.to_owned())))
+        .collect()
 }
 
 fn text(text: Option<&str>) -> String {
@@ -260,20 +312,30 @@ fn text(text: Option<&str>) -> String {
 fn address(address: SocketAddr) -> Address {
     let socket = SocketAddress {
         address: address.ip().to_string(),
-        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(address.port().into())),
+        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
+            address.port().into(),
+        )),
         ..SocketAddress::default()
     };
-    Address { address: Some(core::address::Address::SocketAddress(socket)) }
+    Address {
+        address: Some(core::address::Address::SocketAddress(socket)),
+    }
 }
 
 fn duration(time: Duration) -> protobuf::Duration {
     // Nanoseconds below a second always fit.
-    protobuf::Duration { seconds: time.as_secs() as i64, nanos: time.subsec_nanos() as i32 }
+    protobuf::Duration {
+        seconds: time.as_secs() as i64,
+        nanos: time.subsec_nanos() as i32,
+    }
 }
 
 fn timestamp(time: SystemTime) -> protobuf::Timestamp {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    protobuf::Timestamp { seconds: since.as_secs() as i64, nanos: since.subsec_nanos() as i32 }
+    protobuf::Timestamp {
+        seconds: since.as_secs() as i64,
+        nanos: since.subsec_nanos() as i32,
+    }
 }
 
 #[cfg(test)]
@@ -302,19 +364,31 @@ mod tests {
         let entry = http_entry(&record, &http, &sink, &wanted);
         let common = entry.common_properties.unwrap();
         assert!(common.response_flags.unwrap().upstream_connection_failure);
-        assert_eq!(common.upstream_cluster, "outbound|9080||reviews.default.svc.cluster.local");
+        assert_eq!(
+            common.upstream_cluster,
+            "outbound|9080||reviews.default.svc.cluster.local"
+        );
         let fields = &common.metadata.unwrap().filter_metadata["gossamer"].fields;
         let get = |name: &str| match &fields[name].kind {
             Some(Kind::StringValue(text)) => text.clone(),
             other => panic!("{other:?}"),
         };
         assert_eq!(get("source_workload"), "productpage-v1");
-        assert_eq!(get("destination_principal"), "spiffe://cluster.local/ns/default/sa/reviews");
+        assert_eq!(
+            get("destination_principal"),
+            "spiffe://cluster.local/ns/default/sa/reviews"
+        );
         assert_eq!(get("object"), "virtualservice default/reviews, version 12");
         assert!(!fields.contains_key("source_principal"));
         let request = entry.request.unwrap();
-        assert_eq!((request.user_agent.as_str(), request.original_path.as_str()), ("curl/8", "/r/0"));
-        assert!(request.request_headers.is_empty(), "a header that was not sent is not there");
+        assert_eq!(
+            (request.user_agent.as_str(), request.original_path.as_str()),
+            ("curl/8", "/r/0")
+        );
+        assert!(
+            request.request_headers.is_empty(),
+            "a header that was not sent is not there"
+        );
         assert_eq!(entry.response.unwrap().response_code.unwrap().value, 200);
     }
 }

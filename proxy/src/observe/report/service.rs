@@ -72,7 +72,12 @@ async fn stream(
 ) -> End {
     let channel = match connect.channel(&sink.cluster) {
         Ok(channel) => channel,
-        Err(why) => return End::Lost { why, entries: first.len() },
+        Err(why) => {
+            return End::Lost {
+                why,
+                entries: first.len(),
+            };
+        }
     };
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let mut client = AccessLogServiceClient::new(channel);
@@ -183,7 +188,10 @@ impl Batch {
             parts.push(LogEntries::TcpLogs(TcpAccessLogEntries { log_entry: rest }));
             rest = tail;
         }
-        let message = |entries| StreamAccessLogsMessage { identifier: identifier.take(), log_entries: Some(entries) };
+        let message = |entries| StreamAccessLogsMessage {
+            identifier: identifier.take(),
+            log_entries: Some(entries),
+        };
         parts.into_iter().map(message).collect()
     }
 }
@@ -197,9 +205,15 @@ mod tests {
         let mut batch = Batch::default();
         batch.add(Entries::Http(vec![Default::default(); MAX_ENTRIES + 1]));
         batch.add(Entries::Tcp(vec![Default::default()]));
-        let mut identifier = Some(Identifier { node: None, log_name: "gossamer".into() });
+        let mut identifier = Some(Identifier {
+            node: None,
+            log_name: "gossamer".into(),
+        });
         let messages = batch.messages(&mut identifier);
-        let shape: Vec<_> = messages.iter().map(|m| (count(m), m.identifier.is_some())).collect();
+        let shape: Vec<_> = messages
+            .iter()
+            .map(|m| (count(m), m.identifier.is_some()))
+            .collect();
         assert_eq!(shape, [(MAX_ENTRIES, true), (1, false), (1, false)]);
         assert_eq!(batch.len(), 0);
     }

@@ -78,9 +78,10 @@ async fn export(
         Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
         Ok(Err(status)) => Err(status.to_string()),
         Ok(Ok(response)) => match response.into_inner().partial_success {
-            Some(partial) if partial.rejected_spans > 0 => {
-                Err(format!("the collector refused {}: {}", partial.rejected_spans, partial.error_message))
-            }
+            Some(partial) if partial.rejected_spans > 0 => Err(format!(
+                "the collector refused {}: {}",
+                partial.rejected_spans, partial.error_message
+            )),
             _ => Ok(()),
         },
     }

@@ -34,7 +34,10 @@ impl AccessLogService for Sink {
     ) -> Result<Response<StreamAccessLogsResponse>, Status> {
         let mut stream = request.into_inner();
         while let Some(message) = stream.next().await {
-            self.0.send(message?).await.map_err(|_| Status::cancelled("the test is over"))?;
+            self.0
+                .send(message?)
+                .await
+                .map_err(|_| Status::cancelled("the test is over"))?;
         }
         Ok(Response::new(StreamAccessLogsResponse {}))
     }
@@ -48,7 +51,10 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.send(request.into_inner()).await.map_err(|_| Status::cancelled("the test is over"))?;
+        self.0
+            .send(request.into_inner())
+            .await
+            .map_err(|_| Status::cancelled("the test is over"))?;
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -79,8 +85,17 @@ fn sink(cluster: &str) -> GrpcSink {
 
 fn span() -> Span {
     Span {
-        target: Arc::new(Target { cluster: "traces".into(), service_name: "reviews.default".into() }),
-        context: TraceContext { trace_id: 7, span_id: 8, parent_id: None, sampled: true, formats: Default::default() },
+        target: Arc::new(Target {
+            cluster: "traces".into(),
+            service_name: "reviews.default".into(),
+        }),
+        context: TraceContext {
+            trace_id: 7,
+            span_id: 8,
+            parent_id: None,
+            sampled: true,
+            formats: Default::default(),
+        },
         kind: SpanKind::Server,
         name: "reviews".into(),
         start: std::time::SystemTime::now(),
@@ -91,7 +106,10 @@ fn span() -> Span {
 }
 
 async fn within<T>(what: impl Future<Output = Option<T>>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), what).await.expect("in time").expect("something")
+    tokio::time::timeout(Duration::from_secs(10), what)
+        .await
+        .expect("in time")
+        .expect("something")
 }
 
 #[tokio::test]
@@ -105,7 +123,14 @@ async fn entries_and_spans_arrive() {
         .add_service(TraceServiceServer::new(Collector(exports)));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(socket)));
     let stats = Stats::new();
-    let mut reports = Reports::new(stats.clone(), Host { name: "pod".into(), node: None }, Arc::new(Fixed(address)));
+    let mut reports = Reports::new(
+        stats.clone(),
+        Host {
+            name: "pod".into(),
+            node: None,
+        },
+        Arc::new(Fixed(address)),
+    );
     let mut tcp = record::example();
     tcp.http = None;
     for record in [&record::example(), &record::example(), &tcp] {
@@ -115,16 +140,37 @@ async fn entries_and_spans_arrive() {
     reports.span(span());
     reports.flush();
     let first = within(arrived.recv()).await;
-    assert_eq!(first.identifier.map(|identifier| identifier.log_name).as_deref(), Some("gossamer"));
-    let Some(LogEntries::HttpLogs(http)) = first.log_entries else { panic!("HTTP entries come first") };
+    assert_eq!(
+        first.identifier.map(|identifier| identifier.log_name).as_deref(),
+        Some("gossamer")
+    );
+    let Some(LogEntries::HttpLogs(http)) = first.log_entries else {
+        panic!("HTTP entries come first")
+    };
     assert_eq!(http.log_entry.len(), 2);
     let second = within(arrived.recv()).await;
     assert!(second.identifier.is_none());
-    let Some(LogEntries::TcpLogs(tcp)) = second.log_entries else { panic!("then TCP entries") };
-    assert_eq!(tcp.log_entry[0].connection_properties.as_ref().unwrap().sent_bytes, 295);
+    let Some(LogEntries::TcpLogs(tcp)) = second.log_entries else {
+        panic!("then TCP entries")
+    };
+    assert_eq!(
+        tcp.log_entry[0]
+            .connection_properties
+            .as_ref()
+            .unwrap()
+            .sent_bytes,
+        295
+    );
     let export = within(exported.recv()).await;
     assert_eq!(export.resource_spans[0].scope_spans[0].spans[0].trace_id[15], 7);
     reports.finish().await;
     let control = stats.control();
-    assert_eq!((control.report_sent.get(), control.report_dropped.get(), control.spans_sent.get()), (3, 1, 1));
+    assert_eq!(
+        (
+            control.report_sent.get(),
+            control.report_dropped.get(),
+            control.spans_sent.get()
+        ),
+        (3, 1, 1)
+    );
 }

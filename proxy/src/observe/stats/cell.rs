@@ -82,8 +82,25 @@ impl Gauge {
 
 /// Upper bounds of all histograms, as Envoy has them by default: milliseconds for times, bytes for sizes.
 pub const BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0, 60_000.0,
-    300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
 ];
 
 /// A histogram over [`BOUNDS`]. Values come in thousandths of the unit (microseconds for milliseconds).
@@ -96,7 +113,10 @@ pub struct Histogram {
 
 impl Histogram {
     pub fn observe_thousandths(&self, value: u64) {
-        let index = BOUNDS.iter().take_while(|bound| value as f64 > **bound * 1000.0).count();
+        let index = BOUNDS
+            .iter()
+            .take_while(|bound| value as f64 > **bound * 1000.0)
+            .count();
         self.buckets[index].inc();
         self.sum.add(value);
     }
@@ -174,7 +194,15 @@ mod tests {
         let mut total = Distribution::default();
         histogram.merge_into(&mut total);
         histogram.merge_into(&mut total);
-        assert_eq!((total.buckets[0], total.buckets[1], total.buckets[18], total.buckets[19]), (4, 4, 2, 2));
+        assert_eq!(
+            (
+                total.buckets[0],
+                total.buckets[1],
+                total.buckets[18],
+                total.buckets[19]
+            ),
+            (4, 4, 2, 2)
+        );
         assert_eq!(total.count(), 12);
     }
 

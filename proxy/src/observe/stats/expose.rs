@@ -78,7 +78,10 @@ pub fn json(samples: &[Sample], wanted: impl Fn(&str) -> bool) -> Json {
 pub fn prometheus(samples: &[Sample]) -> String {
     let mut families: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
     for sample in samples {
-        families.entry(&sample.family.prometheus).or_default().push(sample);
+        families
+            .entry(&sample.family.prometheus)
+            .or_default()
+            .push(sample);
     }
     let mut out = String::with_capacity(samples.len() * 160);
     for (name, samples) in families {
@@ -102,7 +105,11 @@ fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
 
 fn one(out: &mut String, name: &str, sample: &Sample) {
     let labels = labels(sample);
-    let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+    let braces = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{labels}}}")
+    };
     match &sample.value {
         Value::Counter(n) => push(out, format_args!("{name}{braces} {n}\n")),
         Value::Gauge(n) => push(out, format_args!("{name}{braces} {n}\n")),
@@ -111,10 +118,16 @@ fn one(out: &mut String, name: &str, sample: &Sample) {
             let mut below = 0;
             for (bound, count) in BOUNDS.iter().zip(total.buckets) {
                 below += count;
-                push(out, format_args!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}\n"));
+                push(
+                    out,
+                    format_args!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}\n"),
+                );
             }
             let count = total.count();
-            push(out, format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}\n"));
+            push(
+                out,
+                format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}\n"),
+            );
             push(out, format_args!("{name}_sum{braces} {}\n", total.sum()));
             push(out, format_args!("{name}_count{braces} {count}\n"));
         }
@@ -184,8 +197,13 @@ mod tests {
     fn text_and_json_filter_by_name() {
         let samples = some();
         let page = text(&samples, |name| name.ends_with("upstream_rq_2xx"));
-        assert_eq!(page, "cluster.outbound|9080||a.upstream_rq_2xx: 1\ncluster.we\"ird.upstream_rq_2xx: 0\n");
-        let page = json(&samples, |name| name == "cluster.outbound|9080||a.upstream_cx_active");
+        assert_eq!(
+            page,
+            "cluster.outbound|9080||a.upstream_rq_2xx: 1\ncluster.we\"ird.upstream_rq_2xx: 0\n"
+        );
+        let page = json(&samples, |name| {
+            name == "cluster.outbound|9080||a.upstream_cx_active"
+        });
         assert_eq!(page["stats"][0]["value"], 1);
     }
 }

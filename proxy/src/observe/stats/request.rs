@@ -47,7 +47,13 @@ pub struct Edge(pub(super) Rc<EdgeInner>);
 
 impl EdgeInner {
     pub(super) fn new(key: Arc<EdgeKey>, stats: Stats, shard: u32) -> Self {
-        Self { key, stats, shard, answers: RefCell::default(), connections: RefCell::default() }
+        Self {
+            key,
+            stats,
+            shard,
+            answers: RefCell::default(),
+            connections: RefCell::default(),
+        }
     }
 }
 
@@ -65,7 +71,10 @@ impl Edge {
             cells.response_bytes.observe_bytes(response_bytes);
         };
         // gRPC knows 0 to 16; whatever else a server invents counts as 2, UNKNOWN, so that it cannot make label sets.
-        let outcome = Outcome { grpc_status: outcome.grpc_status.map(|s| if s <= 16 { s } else { 2 }), ..outcome };
+        let outcome = Outcome {
+            grpc_status: outcome.grpc_status.map(|s| if s <= 16 { s } else { 2 }),
+            ..outcome
+        };
         if let Some((_, cells)) = self.0.answers.borrow().iter().find(|(seen, _)| *seen == outcome) {
             return count(cells);
         }
@@ -75,10 +84,18 @@ impl Edge {
     /// The cells of an answer that the edge does not remember.
     fn request(&self, outcome: Outcome) -> Local<RequestCells> {
         let mut answers = self.0.answers.borrow_mut();
-        let key = RequestKey::Set { edge: Arc::clone(&self.0.key), outcome };
+        let key = RequestKey::Set {
+            edge: Arc::clone(&self.0.key),
+            outcome,
+        };
         let mut registry = self.0.stats.lock();
-        let full = registry.requests.len() >= self.0.stats.0.max_label_sets && !registry.requests.contains_key(&key);
-        let key = if full { self.overflow(RequestKey::Other) } else { key };
+        let full =
+            registry.requests.len() >= self.0.stats.0.max_label_sets && !registry.requests.contains_key(&key);
+        let key = if full {
+            self.overflow(RequestKey::Other)
+        } else {
+            key
+        };
         let cells = Local::new(own(registry.requests.entry(key).or_default(), self.0.shard));
         if answers.len() < REMEMBERED {
             answers.push((outcome, cells.clone()));
@@ -93,11 +110,18 @@ impl Edge {
         if let Some((_, cells)) = connections.iter().find(|(seen, _)| *seen == flags) {
             return cells.clone();
         }
-        let key = ConnectionKey::Set { edge: Arc::clone(&self.0.key), flags };
+        let key = ConnectionKey::Set {
+            edge: Arc::clone(&self.0.key),
+            flags,
+        };
         let mut registry = self.0.stats.lock();
-        let full =
-            registry.connections.len() >= self.0.stats.0.max_label_sets && !registry.connections.contains_key(&key);
-        let key = if full { self.overflow(ConnectionKey::Other) } else { key };
+        let full = registry.connections.len() >= self.0.stats.0.max_label_sets
+            && !registry.connections.contains_key(&key);
+        let key = if full {
+            self.overflow(ConnectionKey::Other)
+        } else {
+            key
+        };
         let cells = Local::new(own(registry.connections.entry(key).or_default(), self.0.shard));
         if connections.len() < REMEMBERED {
             connections.push((flags, cells.clone()));
@@ -139,7 +163,10 @@ mod tests {
         let mut totals = Vec::new();
         for sample in stats.collect() {
             if let (Value::Counter(n), "istio_requests_total") = (&sample.value, &*sample.family.prometheus) {
-                let workload = sample.labels.iter().find(|(name, _)| *name == "destination_workload");
+                let workload = sample
+                    .labels
+                    .iter()
+                    .find(|(name, _)| *name == "destination_workload");
                 totals.push((workload.map(|(_, value)| value.clone()).unwrap_or_default(), *n));
             }
         }
@@ -151,12 +178,18 @@ mod tests {
     fn equal_edges_share_cells_across_shards() {
         let stats = Stats::new();
         let (one, two) = (stats.shard(), stats.shard());
-        let ok = Outcome { status: 200, ..Outcome::default() };
+        let ok = Outcome {
+            status: 200,
+            ..Outcome::default()
+        };
         let edge = one.edge(edge_key("a"));
         edge.observe(ok, Duration::from_millis(3), 0, 100);
-        one.edge(edge_key("a")).observe(ok, Duration::from_millis(3), 0, 100);
-        two.edge(edge_key("a")).observe(ok, Duration::from_millis(3), 0, 100);
-        two.edge(edge_key("a")).observe(Outcome { status: 503, ..ok }, Duration::ZERO, 0, 0);
+        one.edge(edge_key("a"))
+            .observe(ok, Duration::from_millis(3), 0, 100);
+        two.edge(edge_key("a"))
+            .observe(ok, Duration::from_millis(3), 0, 100);
+        two.edge(edge_key("a"))
+            .observe(Outcome { status: 503, ..ok }, Duration::ZERO, 0, 0);
         assert_eq!(totals(&stats), [("a".to_owned(), 1), ("a".to_owned(), 3)]);
     }
 
@@ -165,7 +198,9 @@ mod tests {
         let stats = Stats::with_bound(2);
         let shard = stats.shard();
         for n in 0..5 {
-            shard.edge(edge_key(&n.to_string())).observe(Outcome::default(), Duration::ZERO, 0, 0);
+            shard
+                .edge(edge_key(&n.to_string()))
+                .observe(Outcome::default(), Duration::ZERO, 0, 0);
         }
         let expected = [("0".to_owned(), 1), ("1".to_owned(), 1), ("other".to_owned(), 3)];
         assert_eq!(totals(&stats), expected);

@@ -5,10 +5,10 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
+    super::labels::Label,
     Registry, Shards,
     cell::Distribution,
     groups::{Cell, ControlStats, Group},
-    super::labels::Label,
 };
 
 /// A merged number.
@@ -40,7 +40,11 @@ impl Sample {
         match &self.text {
             Some(name) => Cow::Borrowed(name),
             None => {
-                let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}.{value}")).collect();
+                let labels: Vec<String> = self
+                    .labels
+                    .iter()
+                    .map(|(name, value)| format!("{name}.{value}"))
+                    .collect();
                 Cow::Owned(format!("{}.{}", self.family.prometheus, labels.join(".")))
             }
         }
@@ -50,7 +54,9 @@ impl Sample {
     pub fn gauge(text: &str, value: i64) -> Self {
         let prometheus = format!("envoy_{}", sanitize(text));
         Self {
-            family: Family { prometheus: prometheus.into() },
+            family: Family {
+                prometheus: prometheus.into(),
+            },
             labels: Vec::new(),
             value: Value::Gauge(value),
             text: Some(text.to_owned()),
@@ -58,13 +64,22 @@ impl Sample {
     }
 
     fn standard(name: &'static str, labels: Vec<Label>, value: Value) -> Self {
-        Self { family: Family { prometheus: name.into() }, labels, value, text: None }
+        Self {
+            family: Family {
+                prometheus: name.into(),
+            },
+            labels,
+            value,
+            text: None,
+        }
     }
 }
 
 /// A name made fit for Prometheus: `[a-zA-Z0-9_]`.
 pub fn sanitize(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
 }
 
 /// Merges everything. Runs under the registry's lock, on the thread that scrapes.
@@ -78,7 +93,9 @@ pub(super) fn collect(registry: &Registry, control: &ControlStats) -> Vec<Sample
         let total = shards.iter().map(|(_, counter)| counter.get()).sum();
         let prometheus = format!("envoy_{}", sanitize(name));
         samples.push(Sample {
-            family: Family { prometheus: prometheus.into() },
+            family: Family {
+                prometheus: prometheus.into(),
+            },
             labels: Vec::new(),
             value: Value::Counter(total),
             text: Some(name.to_string()),
@@ -86,7 +103,9 @@ pub(super) fn collect(registry: &Registry, control: &ControlStats) -> Vec<Sample
     }
     for (name, cell) in control.cells() {
         samples.push(Sample {
-            family: Family { prometheus: format!("envoy_{}", sanitize(name)).into() },
+            family: Family {
+                prometheus: format!("envoy_{}", sanitize(name)).into(),
+            },
             labels: Vec::new(),
             value: merge(std::iter::once(cell)),
             text: Some(name.to_owned()),
@@ -115,7 +134,12 @@ fn groups<G: Group>(samples: &mut Vec<Sample>, table: &BTreeMap<Arc<str>, Shards
                 family,
                 labels,
                 value: merge(row.into_iter().map(|(_, cell)| cell)),
-                text: Some(format!("{}.{}.{}", G::SCOPE, object.replace(':', "_"), dotted(stat))),
+                text: Some(format!(
+                    "{}.{}.{}",
+                    G::SCOPE,
+                    object.replace(':', "_"),
+                    dotted(stat)
+                )),
             });
         }
     }
@@ -123,12 +147,20 @@ fn groups<G: Group>(samples: &mut Vec<Sample>, table: &BTreeMap<Arc<str>, Shards
 
 /// `downstream_rq_5xx` is family `…_downstream_rq_xx` with class 5, as Envoy's tag extraction has it.
 fn family(scope: &str, stat: &str) -> (Family, Option<char>) {
-    let class = stat.strip_suffix("xx").and_then(|head| head.chars().last()).filter(char::is_ascii_digit);
+    let class = stat
+        .strip_suffix("xx")
+        .and_then(|head| head.chars().last())
+        .filter(char::is_ascii_digit);
     let name = match class {
         Some(_) => format!("envoy_{scope}_{}_xx", &stat[..stat.len() - 4]),
         None => format!("envoy_{scope}_{stat}"),
     };
-    (Family { prometheus: name.into() }, class)
+    (
+        Family {
+            prometheus: name.into(),
+        },
+        class,
+    )
 }
 
 /// Where Envoy's own name has dots (a filter's or TLS's scope inside the object's), the field has an underscore.
@@ -172,8 +204,11 @@ fn merge<'a>(cells: impl Iterator<Item = Cell<'a>>) -> Value {
 fn standard(samples: &mut Vec<Sample>, registry: &Registry) {
     let mut requests: [Vec<Sample>; 4] = Default::default();
     for (key, shards) in &registry.requests {
-        let (mut duration, mut sent, mut received) =
-            (Distribution::default(), Distribution::default(), Distribution::default());
+        let (mut duration, mut sent, mut received) = (
+            Distribution::default(),
+            Distribution::default(),
+            Distribution::default(),
+        );
         for (_, cells) in shards {
             cells.duration.merge_into(&mut duration);
             cells.request_bytes.merge_into(&mut sent);
@@ -188,15 +223,26 @@ fn standard(samples: &mut Vec<Sample>, registry: &Registry) {
             labels.clone(),
             histogram(duration),
         ));
-        requests[2].push(Sample::standard("istio_request_bytes", labels.clone(), histogram(sent)));
-        requests[3].push(Sample::standard("istio_response_bytes", labels, histogram(received)));
+        requests[2].push(Sample::standard(
+            "istio_request_bytes",
+            labels.clone(),
+            histogram(sent),
+        ));
+        requests[3].push(Sample::standard(
+            "istio_response_bytes",
+            labels,
+            histogram(received),
+        ));
     }
     let mut connections: [Vec<Sample>; 4] = Default::default();
     for (key, shards) in &registry.connections {
         let labels = key.labels();
         let mut sums = [0u64; 4];
         for (_, cells) in shards {
-            for (sum, cell) in sums.iter_mut().zip([&cells.opened, &cells.closed, &cells.sent, &cells.received]) {
+            for (sum, cell) in
+                sums.iter_mut()
+                    .zip([&cells.opened, &cells.closed, &cells.sent, &cells.received])
+            {
                 *sum += cell.get();
             }
         }
@@ -214,7 +260,10 @@ fn standard(samples: &mut Vec<Sample>, registry: &Registry) {
         family.sort_by(|a, b| a.labels.cmp(&b.labels));
         samples.append(&mut family);
     }
-    let build = vec![("component", "proxy".to_owned()), ("tag", env!("CARGO_PKG_VERSION").to_owned())];
+    let build = vec![
+        ("component", "proxy".to_owned()),
+        ("tag", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
     samples.push(Sample::standard("istio_build", build, Value::Gauge(1)));
 }
 
@@ -224,9 +273,15 @@ mod tests {
 
     #[test]
     fn names_follow_envoy() {
-        assert_eq!(family("http", "downstream_rq_5xx").0.prometheus, "envoy_http_downstream_rq_xx");
+        assert_eq!(
+            family("http", "downstream_rq_5xx").0.prometheus,
+            "envoy_http_downstream_rq_xx"
+        );
         assert_eq!(family("http", "downstream_rq_5xx").1, Some('5'));
-        assert_eq!(family("cluster", "upstream_rq_total").0.prometheus, "envoy_cluster_upstream_rq_total");
+        assert_eq!(
+            family("cluster", "upstream_rq_total").0.prometheus,
+            "envoy_cluster_upstream_rq_total"
+        );
         assert_eq!(dotted("rbac_allowed"), "rbac.allowed");
         assert_eq!(dotted("upstream_cx_ssl_handshake"), "ssl.handshake");
         assert_eq!(sanitize("http.a[b]-c"), "http_a_b__c");

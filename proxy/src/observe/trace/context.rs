@@ -55,20 +55,37 @@ pub struct Sampling {
 
 impl From<&Tracing> for Sampling {
     fn from(tracing: &Tracing) -> Self {
-        Self { client: tracing.client, random: tracing.random, overall: tracing.overall }
+        Self {
+            client: tracing.client,
+            random: tracing.random,
+            overall: tracing.overall,
+        }
     }
 }
 
 /// Reads the trace headers. W3C wins where both are there and differ. A malformed header counts as absent, as both
 /// specifications ask.
 pub fn extract(headers: &HeaderMap) -> Option<Incoming> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let text = |name: &HeaderName| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
     let w3c = text(&TRACEPARENT).and_then(traceparent);
     let single = text(&B3).and_then(b3_single);
     let multi = b3_multi(text);
-    let formats = Formats { w3c: w3c.is_some(), b3_single: single.is_some(), b3_multi: multi.is_some() };
+    let formats = Formats {
+        w3c: w3c.is_some(),
+        b3_single: single.is_some(),
+        b3_multi: multi.is_some(),
+    };
     let (ids, sampled) = w3c.or(single).or(multi)?;
-    Some(Incoming { formats, ids, sampled })
+    Some(Incoming {
+        formats,
+        ids,
+        sampled,
+    })
 }
 
 type Parsed = (Option<(u128, u64)>, Option<bool>);
@@ -77,7 +94,11 @@ type Parsed = (Option<(u128, u64)>, Option<bool>);
 fn traceparent(text: &str) -> Option<Parsed> {
     let mut parts = text.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if version.len() != 2 || version == "ff" || flags.len() != 2 || (version == "00" && parts.next().is_some()) {
+    if version.len() != 2
+        || version == "ff"
+        || flags.len() != 2
+        || (version == "00" && parts.next().is_some())
+    {
         return None;
     }
     hex(version)?;
@@ -101,8 +122,14 @@ fn b3_single(text: &str) -> Option<Parsed> {
 
 fn b3_multi<'a>(text: impl Fn(&HeaderName) -> Option<&'a str>) -> Option<Parsed> {
     let debug = text(&B3_FLAGS) == Some("1");
-    let decision = if debug { Some(true) } else { text(&B3_SAMPLED).and_then(sampled) };
-    let ids = text(&B3_TRACE).zip(text(&B3_SPAN)).and_then(|(trace, span)| ids(trace, span));
+    let decision = if debug {
+        Some(true)
+    } else {
+        text(&B3_SAMPLED).and_then(sampled)
+    };
+    let ids = text(&B3_TRACE)
+        .zip(text(&B3_SPAN))
+        .and_then(|(trace, span)| ids(trace, span));
     (ids.is_some() || decision.is_some()).then_some((ids, decision))
 }
 
@@ -124,11 +151,19 @@ fn ids(trace: &str, span: &str) -> Option<(u128, u64)> {
 
 /// Lower-case hexadecimal; `from_str_radix` alone would take a sign.
 fn hex(text: &str) -> Option<u128> {
-    text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+    text.bytes()
+        .all(|b| b.is_ascii_hexdigit())
+        .then(|| u128::from_str_radix(text, 16).ok())
+        .flatten()
 }
 
 /// Opens this hop's span: the child of what came in, or the root of a new trace. `random` gives the ids and the dice.
-pub fn begin(incoming: Option<Incoming>, sampling: Sampling, forced: bool, mut random: impl FnMut() -> u64) -> TraceContext {
+pub fn begin(
+    incoming: Option<Incoming>,
+    sampling: Sampling,
+    forced: bool,
+    mut random: impl FnMut() -> u64,
+) -> TraceContext {
     let decided = match incoming.and_then(|i| i.sampled) {
         Some(decision) => decision,
         None => (forced && sampling.client.hit(random())) || sampling.random.hit(random()),
@@ -139,16 +174,36 @@ pub fn begin(incoming: Option<Incoming>, sampling: Sampling, forced: bool, mut r
         None => ((u128::from(random()) << 64 | u128::from(random())).max(1), None),
     };
     let formats = incoming.map_or(Formats::default(), |i| i.formats);
-    TraceContext { trace_id, span_id: random().max(1), parent_id, sampled, formats }
+    TraceContext {
+        trace_id,
+        span_id: random().max(1),
+        parent_id,
+        sampled,
+        formats,
+    }
 }
 
 /// Writes the headers for the next hop. `tracestate` passes as it came; a new trace has none.
 pub fn inject(context: &TraceContext, headers: &mut HeaderMap) {
-    let TraceContext { trace_id, span_id, parent_id, sampled, formats } = *context;
-    set(headers, TRACEPARENT, &format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(sampled)));
+    let TraceContext {
+        trace_id,
+        span_id,
+        parent_id,
+        sampled,
+        formats,
+    } = *context;
+    set(
+        headers,
+        TRACEPARENT,
+        &format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(sampled)),
+    );
     if formats.b3_single {
         let parent = parent_id.map_or(String::new(), |parent| format!("-{parent:016x}"));
-        set(headers, B3, &format!("{trace_id:032x}-{span_id:016x}-{}{parent}", u8::from(sampled)));
+        set(
+            headers,
+            B3,
+            &format!("{trace_id:032x}-{span_id:016x}-{}{parent}", u8::from(sampled)),
+        );
     }
     if formats.b3_multi {
         set(headers, B3_TRACE, &format!("{trace_id:032x}"));
@@ -175,18 +230,30 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
     }
 
-    const ALL: Sampling =
-        Sampling { client: Fraction::ALWAYS, random: Fraction::ALWAYS, overall: Fraction::ALWAYS };
+    const ALL: Sampling = Sampling {
+        client: Fraction::ALWAYS,
+        random: Fraction::ALWAYS,
+        overall: Fraction::ALWAYS,
+    };
     const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
     const SPAN: u64 = 0x00f0_67aa_0ba9_02b7;
 
     #[test]
     fn reads_all_three_forms() {
-        let w3c = extract(&headers(&[("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]));
-        let single = extract(&headers(&[("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1-05e3ac9a4f6e3b90")]));
+        let w3c = extract(&headers(&[(
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )]));
+        let single = extract(&headers(&[(
+            "b3",
+            "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1-05e3ac9a4f6e3b90",
+        )]));
         let multi = extract(&headers(&[
             ("x-b3-traceid", "4bf92f3577b34da6a3ce929d0e0e4736"),
             ("x-b3-spanid", "00f067aa0ba902b7"),
@@ -194,7 +261,10 @@ mod tests {
         ]));
         for incoming in [w3c, single, multi] {
             let incoming = incoming.unwrap();
-            assert_eq!((incoming.ids, incoming.sampled), (Some((TRACE, SPAN)), Some(true)));
+            assert_eq!(
+                (incoming.ids, incoming.sampled),
+                (Some((TRACE, SPAN)), Some(true))
+            );
         }
         assert_eq!(extract(&headers(&[("b3", "0")])).unwrap().sampled, Some(false));
         assert_eq!(extract(&HeaderMap::new()), None);
@@ -216,21 +286,36 @@ mod tests {
     #[test]
     fn the_child_keeps_trace_and_decision() {
         let mut came = headers(&[
-            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+            (
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+            ),
             ("x-b3-traceid", "4bf92f3577b34da6a3ce929d0e0e4736"),
             ("x-b3-spanid", "00f067aa0ba902b7"),
         ]);
         let context = begin(extract(&came), ALL, false, || 0xab);
-        assert_eq!((context.trace_id, context.parent_id, context.sampled), (TRACE, Some(SPAN), false));
+        assert_eq!(
+            (context.trace_id, context.parent_id, context.sampled),
+            (TRACE, Some(SPAN), false)
+        );
         inject(&context, &mut came);
-        assert_eq!(came["traceparent"], "00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000ab-00");
+        assert_eq!(
+            came["traceparent"],
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000ab-00"
+        );
         assert_eq!(came["x-b3-parentspanid"], "00f067aa0ba902b7");
         assert!(!came.contains_key("b3"));
     }
 
     #[test]
     fn a_new_trace_is_sampled_by_the_dice() {
-        let sampling = Sampling { random: Fraction { numerator: 100, denominator: 10_000 }, ..ALL };
+        let sampling = Sampling {
+            random: Fraction {
+                numerator: 100,
+                denominator: 10_000,
+            },
+            ..ALL
+        };
         assert!(begin(None, sampling, false, || 99).sampled);
         assert!(!begin(None, sampling, false, || 100).sampled);
         assert!(begin(None, sampling, true, || 100).sampled);

@@ -14,12 +14,21 @@ impl Apply {
     pub(super) fn settle_clusters(&mut self, missing: &mut Missing) -> bool {
         let mut ready = Vec::new();
         for (name, cluster) in &self.taken.clusters {
-            if self.active.clusters.get(name).is_some_and(|active| Arc::ptr_eq(active, cluster)) {
+            if self
+                .active
+                .clusters
+                .get(name)
+                .is_some_and(|active| Arc::ptr_eq(active, cluster))
+            {
                 continue;
             }
             let needs = self.needed_by_cluster(cluster);
             // A cluster that serves already and only changes its settings keeps its endpoints; a new one waits.
-            if needs.is_empty() { ready.push(cluster.clone()) } else { missing.extend(needs) }
+            if needs.is_empty() {
+                ready.push(cluster.clone())
+            } else {
+                missing.extend(needs)
+            }
         }
         for cluster in &ready {
             self.active.clusters.insert(cluster.name.clone(), cluster.clone());
@@ -44,13 +53,22 @@ impl Apply {
     pub(super) fn settle_routes(&mut self, missing: &mut Missing) -> bool {
         let mut ready = Vec::new();
         for (name, routes) in &self.taken.routes {
-            if self.active.routes.get(name).is_some_and(|active| Arc::ptr_eq(active, routes)) {
+            if self
+                .active
+                .routes
+                .get(name)
+                .is_some_and(|active| Arc::ptr_eq(active, routes))
+            {
                 continue;
             }
             let mut clusters = Names::new();
             want::route_clusters(routes, &mut clusters);
             let needs = self.coming_clusters(clusters);
-            if needs.is_empty() { ready.push((name.clone(), routes.clone())) } else { missing.extend(needs) }
+            if needs.is_empty() {
+                ready.push((name.clone(), routes.clone()))
+            } else {
+                missing.extend(needs)
+            }
         }
         let changed = !ready.is_empty();
         self.active.routes.extend(ready);
@@ -60,7 +78,12 @@ impl Apply {
     pub(super) fn settle_listeners(&mut self, missing: &mut Missing) -> bool {
         let mut ready = Vec::new();
         for (name, listener) in &self.taken.listeners {
-            if self.active.listeners.get(name).is_some_and(|active| Arc::ptr_eq(active, listener)) {
+            if self
+                .active
+                .listeners
+                .get(name)
+                .is_some_and(|active| Arc::ptr_eq(active, listener))
+            {
                 continue;
             }
             let (mut routes, mut secrets, mut clusters) = (Names::new(), Names::new(), Names::new());
@@ -75,10 +98,16 @@ impl Apply {
             needs.extend(self.missing_secrets(secrets));
             let mut needs = self.without_absent(needs);
             needs.extend(self.coming_clusters(clusters));
-            if needs.is_empty() { ready.push((name.clone(), listener.clone())) } else { missing.extend(needs) }
+            if needs.is_empty() {
+                ready.push((name.clone(), listener.clone()))
+            } else {
+                missing.extend(needs)
+            }
         }
         let before = self.active.listeners.len();
-        self.active.listeners.retain(|name, _| self.taken.listeners.contains_key(name));
+        self.active
+            .listeners
+            .retain(|name, _| self.taken.listeners.contains_key(name));
         let changed = !ready.is_empty() || before != self.active.listeners.len();
         self.active.listeners.extend(ready);
         changed
@@ -87,17 +116,27 @@ impl Apply {
     /// Routes and clusters that are no longer taken leave when nothing in force names them any more.
     pub(super) fn drop_unused(&mut self) -> bool {
         let mut used = Names::new();
-        let lost_route = self.active.routes.keys().any(|name| !self.taken.routes.contains_key(name));
+        let lost_route = self
+            .active
+            .routes
+            .keys()
+            .any(|name| !self.taken.routes.contains_key(name));
         let mut changed = false;
         if lost_route {
             for listener in self.active.listeners.values() {
                 want::listener_routes(listener, &mut used);
             }
             let before = self.active.routes.len();
-            self.active.routes.retain(|name, _| self.taken.routes.contains_key(name) || used.contains(name));
+            self.active
+                .routes
+                .retain(|name, _| self.taken.routes.contains_key(name) || used.contains(name));
             changed |= before != self.active.routes.len();
         }
-        let lost_cluster = self.active.clusters.keys().any(|name| !self.taken.clusters.contains_key(name));
+        let lost_cluster = self
+            .active
+            .clusters
+            .keys()
+            .any(|name| !self.taken.clusters.contains_key(name));
         if lost_cluster {
             used.clear();
             for routes in self.active.routes.values() {
@@ -107,14 +146,19 @@ impl Apply {
                 want::listener_clusters(listener, &mut used);
             }
             let before = self.active.clusters.len();
-            self.active.clusters.retain(|name, _| self.taken.clusters.contains_key(name) || used.contains(name));
+            self.active
+                .clusters
+                .retain(|name, _| self.taken.clusters.contains_key(name) || used.contains(name));
             changed |= before != self.active.clusters.len();
         }
         changed
     }
 
     fn missing_secrets(&self, names: Names) -> impl Iterator<Item = (Type, Arc<str>)> {
-        names.into_iter().filter(|name| !self.secrets.contains_key(name)).map(|name| (Type::Secret, name))
+        names
+            .into_iter()
+            .filter(|name| !self.secrets.contains_key(name))
+            .map(|name| (Type::Secret, name))
     }
 
     fn without_absent(&self, mut needs: Missing) -> Missing {
@@ -126,7 +170,9 @@ impl Apply {
     /// requests get their clear answer.
     fn coming_clusters(&self, names: Names) -> Missing {
         let coming = |name: &Arc<str>| {
-            let Some(taken) = self.taken.clusters.get(name) else { return false };
+            let Some(taken) = self.taken.clusters.get(name) else {
+                return false;
+            };
             match self.active.clusters.get(name) {
                 None => true,
                 Some(_) => {
@@ -135,7 +181,11 @@ impl Apply {
                 }
             }
         };
-        let needs = names.into_iter().filter(coming).map(|name| (Type::Cluster, name)).collect();
+        let needs = names
+            .into_iter()
+            .filter(coming)
+            .map(|name| (Type::Cluster, name))
+            .collect();
         self.without_absent(needs)
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use mesh_proto::{
     envoy::{
         config::{
-            cluster::v3::Cluster as ProtoCluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener as ProtoListener,
-            route::v3::RouteConfiguration,
+            cluster::v3::Cluster as ProtoCluster, endpoint::v3::ClusterLoadAssignment,
+            listener::v3::Listener as ProtoListener, route::v3::RouteConfiguration,
         },
         extensions::transport_sockets::tls::v3::Secret as ProtoSecret,
     },
@@ -48,8 +48,12 @@ impl Taken {
     /// The text of the NACK: every refusal with its path, as much as one may reasonably send.
     pub fn error(&self) -> String {
         const MOST: usize = 20;
-        let mut lines: Vec<String> =
-            self.rejected.iter().take(MOST).map(|rejected| format!("{}: {}", rejected.name, rejected.reject)).collect();
+        let mut lines: Vec<String> = self
+            .rejected
+            .iter()
+            .take(MOST)
+            .map(|rejected| format!("{}: {}", rejected.name, rejected.reject))
+            .collect();
         if self.rejected.len() > MOST {
             lines.push(format!("and {} more", self.rejected.len() - MOST));
         }
@@ -57,14 +61,19 @@ impl Taken {
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.rejected.iter().map(|rejected| rejected.name.clone()).collect()
+        self.rejected
+            .iter()
+            .map(|rejected| rejected.name.clone())
+            .collect()
     }
 }
 
 impl Apply {
     /// Takes an update. [`Apply::settle`] then puts it in force as far as it can be.
     pub fn take(&mut self, update: &Update) -> Taken {
-        let Some(kind) = Type::from_url(&update.type_url) else { return Taken::default() };
+        let Some(kind) = Type::from_url(&update.type_url) else {
+            return Taken::default();
+        };
         let mut taken = Taken::default();
         self.unanswered.remove(&kind);
         // First what leaves: a new listener may take the address of one that goes with the same update.
@@ -75,7 +84,10 @@ impl Apply {
             let name: Arc<str> = resource.name.as_str().into();
             self.absent.remove(&(kind, name.clone()));
             let result = if self.fixed.contains(&(kind, name.clone())) {
-                Err(Reject::new("name", "the bootstrap has a static resource of this name"))
+                Err(Reject::new(
+                    "name",
+                    "the bootstrap has a static resource of this name",
+                ))
             } else {
                 self.take_one(kind, &name, resource)
             };
@@ -87,7 +99,12 @@ impl Apply {
                 }
                 Err(reject) => {
                     let body = Bytes::copy_from_slice(&resource.body.value);
-                    let failure = Failure { body, version: resource.version.clone(), at: now, why: reject.to_string() };
+                    let failure = Failure {
+                        body,
+                        version: resource.version.clone(),
+                        at: now,
+                        why: reject.to_string(),
+                    };
                     ledger.refused(kind, &name, failure);
                 }
             });
@@ -96,14 +113,21 @@ impl Apply {
                 if !kind.allows_wildcard() {
                     self.absent.insert((kind, name.clone()));
                 }
-                taken.rejected.push(Rejected { name: resource.name.clone(), reject });
+                taken.rejected.push(Rejected {
+                    name: resource.name.clone(),
+                    reject,
+                });
             }
         }
         if matches!(kind, Type::Cluster | Type::Listener) {
             self.look_for_wanted();
         }
         let (success, rejected) = self.counters(kind);
-        if taken.rejected.is_empty() { success.add_shared(1) } else { rejected.add_shared(1) }
+        if taken.rejected.is_empty() {
+            success.add_shared(1)
+        } else {
+            rejected.add_shared(1)
+        }
         self.settle(Instant::now());
         taken
     }
@@ -141,7 +165,10 @@ impl Apply {
             Type::NameTable => {
                 let table = Table::build(&decode::<NameTable>(bytes)?, &self.search);
                 if table.skipped() > 0 {
-                    tracing::warn!(skipped = table.skipped(), "the name table has more names than fit; the rest is left to DNS");
+                    tracing::warn!(
+                        skipped = table.skipped(),
+                        "the name table has more names than fit; the rest is left to DNS"
+                    );
                 }
                 self.names.set(table);
             }
@@ -190,7 +217,10 @@ impl Apply {
             other.bind && listener.bind && other.address == listener.address && other.name != listener.name
         });
         match taken {
-            Some(other) => Err(Reject::new("address", format!("{} is taken by listener {}", other.address, other.name))),
+            Some(other) => Err(Reject::new(
+                "address",
+                format!("{} is taken by listener {}", other.address, other.name),
+            )),
             None => Ok(()),
         }
     }
@@ -217,9 +247,17 @@ fn initial_state(kind: Type) -> State {
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Reject> {
-    M::decode(bytes).map_err(|error| Reject::new("resource", format!("is no valid message of its type: {error}")))
+    M::decode(bytes)
+        .map_err(|error| Reject::new("resource", format!("is no valid message of its type: {error}")))
 }
 
 fn check_name(own: &str, name: &str) -> Result<(), Reject> {
-    if own == name { Ok(()) } else { Err(Reject::new("name", format!("is {own:?}, but the resource came as {name:?}"))) }
+    if own == name {
+        Ok(())
+    } else {
+        Err(Reject::new(
+            "name",
+            format!("is {own:?}, but the resource came as {name:?}"),
+        ))
+    }
 }
