@@ -9,6 +9,8 @@ GATEWAY_PORT ?= 8080
 DIR ?=
 export GOSSAMER_DIR := $(if $(DIR),$(DIR),/var/lib/gossamer)
 MESHCTL := target/debug/meshctl
+# The command as one has to type it.
+TYPED := $(MESHCTL)$(if $(DIR), --dir $(DIR))
 
 .PHONY: help
 help: ## This list
@@ -36,11 +38,11 @@ demo: build ## The whole mesh on this machine, with Bookinfo in it (as root)
 	@echo "The mesh is up:      http://127.0.0.1:$(GATEWAY_PORT)/productpage"
 	@echo
 	@echo "What next:           (docs/guide/getting-started.md walks through all of it)"
-	@echo "  $(MESHCTL) local get pods -A"
-	@echo "  $(MESHCTL) proxy-status"
-	@echo "  $(MESHCTL) local apply -f samples/bookinfo/networking/virtual-service-reviews-80-20.yaml"
-	@echo "  $(MESHCTL) dashboard"
-	@echo "  $(MESHCTL) local down"
+	@echo "  $(TYPED) local get pods -A"
+	@echo "  $(TYPED) proxy-status"
+	@echo "  $(TYPED) local apply -f samples/bookinfo/networking/virtual-service-reviews-80-20.yaml"
+	@echo "  $(TYPED) dashboard"
+	@echo "  $(TYPED) local down"
 
 .PHONY: deps
 deps: deps-local $(DEPS)/envoy/$(ENVOY_VERSION) ## What tests and benchmarks need, if it is missing (as root)

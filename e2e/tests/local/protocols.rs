@@ -103,25 +103,6 @@ pub fn sniffed_http(mesh: &mut Mesh) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Between the two proxies it may be HTTP/2; the applications see what the other one wrote.
-pub fn header_case_is_kept(mesh: &mut Mesh) -> anyhow::Result<()> {
-    let words = [
-        "curl",
-        "-sS",
-        "-i",
-        "-m",
-        "10",
-        "-H",
-        "X-ODD-Case: Kept",
-        "http://echo.e2e:7004/raw",
-    ];
-    let text = mesh.exec("e2e", "client", "app", &words)?.ok()?;
-    ensure!(text.contains("X-Mixed-CASE: Kept"), "the answer's header: {text}");
-    ensure!(text.contains("X-ODD-Case: Kept"), "the request's header: {text}");
-    ensure!(text.contains("GET /raw HTTP/1.1"), "the request line: {text}");
-    Ok(())
-}
-
 const REDIS: &str = "
 apiVersion: v1
 kind: Service
