@@ -29,7 +29,7 @@ use crate::{
     },
     observe::{
         Shard,
-        stats::{ClusterStats, Edge, Local},
+        stats::{ClusterStats, Edge, HostStats, Local},
     },
     store::{Cell as EndpointCell, Reader},
 };
@@ -109,17 +109,19 @@ pub struct HostState {
     pub pool: Pool,
     /// Connections that carry nothing but HTTP/1.x: for upgrades and HTTP/1.0.
     pub plain_pool: Pool,
-    /// Metrics of requests to it: HTTP, gRPC.
+    /// Metrics of requests to it, by protocol.
     pub edges: RefCell<[Option<Edge>; 3]>,
+    pub stats: Local<HostStats>,
 }
 
 impl HostState {
-    fn new(address: SocketAddr) -> Rc<Self> {
+    fn new(address: SocketAddr, cluster: &str, shard: &Shard) -> Rc<Self> {
         Rc::new(Self {
             address,
             pool: Pool::default(),
             plain_pool: Pool::default(),
             edges: RefCell::default(),
+            stats: shard.host(cluster, address),
         })
     }
 }
@@ -241,6 +243,7 @@ impl Upstream {
     /// Chooses an endpoint. `origin` is the connection's original destination, for clusters that go there.
     pub fn pick(
         self: &Rc<Self>,
+        shard: &Shard,
         origin: Option<SocketAddr>,
         hash: Option<u64>,
         random: u64,
@@ -251,9 +254,9 @@ impl Upstream {
             if let Some(port) = port {
                 origin.set_port(*port);
             }
-            return Ok(self.pick_origin(origin));
+            return Ok(self.pick_origin(origin, shard));
         }
-        self.refresh();
+        self.refresh(shard);
         let mut state = self.state.borrow_mut();
         let State {
             set,
@@ -286,14 +289,14 @@ impl Upstream {
         })
     }
 
-    fn pick_origin(self: &Rc<Self>, address: SocketAddr) -> Picked {
+    fn pick_origin(self: &Rc<Self>, address: SocketAddr, shard: &Shard) -> Picked {
         let mut origins = self.origins.borrow_mut();
         if origins.len() >= MAX_ORIGINS {
             origins.retain(|_, host| Rc::strong_count(host) > 1);
         }
         let host = origins
             .entry(address)
-            .or_insert_with(|| HostState::new(address))
+            .or_insert_with(|| HostState::new(address, &self.cluster.name, shard))
             .clone();
         let tls = self.cluster.transport.clone();
         Picked {
@@ -307,7 +310,7 @@ impl Upstream {
     }
 
     /// Takes over new endpoints, if there are any.
-    fn refresh(&self) {
+    fn refresh(&self, shard: &Shard) {
         let Some(cell) = &self.endpoints else { return };
         let mut state = self.state.borrow_mut();
         if state.set.as_ref().is_some_and(|set| cell.is_current(set)) {
@@ -322,7 +325,7 @@ impl Upstream {
             .iter()
             .map(|host| {
                 old.remove(&host.address)
-                    .unwrap_or_else(|| HostState::new(host.address))
+                    .unwrap_or_else(|| HostState::new(host.address, &self.cluster.name, shard))
             })
             .collect();
         for host in &state.hosts {

@@ -163,7 +163,7 @@ impl Session<'_> {
         let mut tried = Vec::new();
         for _ in 0..proxy.connect_attempts.max(1) {
             self.attempts += 1;
-            let picked = match upstream.pick(self.conn.origin, hash, worker.random(), &tried) {
+            let picked = match upstream.pick(&worker.stats, self.conn.origin, hash, worker.random(), &tried) {
                 Ok(picked) => picked,
                 Err(NoHost::Unhealthy | NoHost::NoOrigin) => {
                     self.flags.add(Flag::NoHealthyUpstream);
@@ -174,6 +174,7 @@ impl Session<'_> {
             let result = match dial(worker, upstream, &picked, Purpose::Tcp) {
                 Ok(dial) => {
                     upstream.stats.upstream_cx_total.inc();
+                    picked.host.stats.cx_total.inc();
                     connect(&dial)
                         .await
                         .map_err(|error| count_failure(upstream, &error))
@@ -186,6 +187,7 @@ impl Session<'_> {
                     return Some((picked, connected));
                 }
                 Err(error) => {
+                    picked.host.stats.cx_connect_fail.inc();
                     picked.seen(crate::balance::outlier::Seen::ConnectFailed);
                     tracing::debug!(cluster = %self.cluster, %error, "no upstream connection");
                     self.failure = Some(error.into_boxed_str());

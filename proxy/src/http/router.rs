@@ -391,7 +391,7 @@ impl Plan<'_> {
         }
         let worker = &self.exchange.http.conn.worker;
         let origin = self.exchange.http.conn.origin;
-        match upstream.pick(origin, self.hash, worker.random(), tried) {
+        match upstream.pick(&worker.stats, origin, self.hash, worker.random(), tried) {
             Ok(picked) => {
                 self.note_upstream(&picked, number);
                 Ok((picked, Flight::new(upstream)))
@@ -447,6 +447,13 @@ impl Plan<'_> {
                 self.exchange.first_rx.set(Some(self.exchange.start.elapsed()));
                 self.upstream.stats.upstream_rq_time.observe_time(sent.elapsed());
                 self.upstream.stats.answered(response.status().as_u16());
+                let host = &picked.host.stats;
+                host.rq_total.inc();
+                if response.status().is_server_error() {
+                    host.rq_error.inc()
+                } else {
+                    host.rq_success.inc()
+                }
                 let held = Held {
                     lease,
                     picked,
@@ -497,6 +504,7 @@ impl Plan<'_> {
                     error: error.to_string(),
                 })?;
                 upstream.stats.upstream_cx_total.inc();
+                picked.host.stats.cx_total.inc();
                 let start = Instant::now();
                 let connected = connect(&dial).await?;
                 upstream
@@ -511,6 +519,7 @@ impl Plan<'_> {
             .await;
         result.map_err(|error| {
             let why = count_failure(upstream, &error);
+            picked.host.stats.cx_connect_fail.inc();
             picked.seen(Seen::ConnectFailed);
             if let Some(record) = self.exchange.upstream.borrow_mut().as_mut() {
                 record.transport_failure = Some(why.clone().into());

@@ -70,7 +70,7 @@ fn header(name: &str, value: &ValueMatch, invert: bool) -> HeaderMatcher {
         invert_match: invert,
         header_match_specifier: Some(specifier),
         // "without header x = 1" holds where there is no x at all.
-        treat_missing_header_as_empty: false,
+        treat_missing_header_as_empty: invert,
     }
 }
 
