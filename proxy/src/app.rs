@@ -112,6 +112,13 @@ pub fn raise_file_limit() {
     }
 }
 
+/// Keeps memory small: with huge pages the allocator's first touch of an arena would make 2 MiB of it resident.
+pub fn use_small_pages() {
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        eprintln!("mesh-proxy: cannot switch huge pages off: {error}");
+    }
+}
+
 /// The trigger of the drain, and its receivers.
 pub fn drain() -> (Trigger, Drain) {
     drain::channel()

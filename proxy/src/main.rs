@@ -24,6 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    app::use_small_pages();
     app::raise_file_limit();
     let control = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command {
