@@ -18,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_runtime::drain::{self, Drain, Trigger};
 use tokio::task::LocalSet;
 
 use crate::{
@@ -117,11 +116,6 @@ pub fn use_small_pages() {
     if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
         eprintln!("mesh-proxy: cannot switch huge pages off: {error}");
     }
-}
-
-/// The trigger of the drain, and its receivers.
-pub fn drain() -> (Trigger, Drain) {
-    drain::channel()
 }
 
 /// As many workers as were asked for; 0 or nothing: one for each processor.

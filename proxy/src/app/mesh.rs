@@ -10,7 +10,7 @@ use anyhow::Context;
 use mesh_proto::xds::Type;
 use mesh_proto::{envoy::config::core::v3::Node, identity::TrustDomain, names, node::NodeMetadata};
 use mesh_runtime::{
-    drain::{Drain, shutdown_signal},
+    drain::{self, Drain, shutdown_signal},
     grpc,
     identity::{Agent, Settings as IdentitySettings},
     log,
@@ -19,7 +19,7 @@ use mesh_runtime::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{Workers, drain, standalone::hostname, worker_count};
+use super::{Workers, standalone::hostname, worker_count};
 use crate::{
     admin::{self, Admin},
     cluster::discover,
@@ -48,7 +48,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         user_agent_name: "gossamer".to_owned(),
         ..Node::default()
     };
-    let (trigger, drain) = drain();
+    let (trigger, drain) = drain::channel();
     let (store, stats, identity, gates) = (Store::new(), Stats::new(), IdentityCell::new(), Gates::new());
     let listening = gates.gate("listeners");
     let agent = agent(&args)?;

@@ -6,14 +6,14 @@ use std::{fs, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use mesh_proto::xds::Type;
 use mesh_runtime::{
-    drain::{Drain, shutdown_signal},
+    drain::{self, Drain, shutdown_signal},
     log,
     ready::Gates,
     tls::IdentityCell,
 };
 use tokio::sync::watch;
 
-use super::{Workers, drain, worker_count};
+use super::{Workers, worker_count};
 use crate::{
     admin,
     bootstrap::{self, Bootstrap, Dynamic},
@@ -49,7 +49,7 @@ pub async fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> anyhow::Result<ExitCode> {
-    let (trigger, drain) = drain();
+    let (trigger, drain) = drain::channel();
     let store = Store::default();
     let stats = Stats::new();
     let identity = IdentityCell::new();

@@ -247,15 +247,18 @@ impl Exchange {
     }
 
     fn routes(&self) -> Result<Rc<Arc<RouteConfig>>, Failure> {
-        match &self.plan.hcm.routes {
-            RouteSource::Inline(config) => Ok(Rc::new(config.clone())),
-            RouteSource::Rds(name) => {
-                let missing = || Failure::NotReady {
-                    what: format!("route configuration {name}"),
-                };
-                self.http.conn.worker.routes(name).ok_or_else(missing)
-            }
+        if let Some(config) = &self.plan.inline {
+            return Ok(config.clone());
         }
+        let RouteSource::Rds(name) = &self.plan.hcm.routes else {
+            return Err(Failure::Internal {
+                why: "inline routes were not kept".to_owned(),
+            });
+        };
+        let missing = || Failure::NotReady {
+            what: format!("route configuration {name}"),
+        };
+        self.http.conn.worker.routes(name).ok_or_else(missing)
     }
 
     /// The cluster the route leads to, before anything is sent: refusals and faults are counted for it too.

@@ -1,9 +1,12 @@
 //! What a worker keeps for one connection manager: its compiled logs, its counters, where its spans go.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use crate::{
-    config::hcm::{Hcm, TracingProvider},
+    config::{
+        hcm::{Hcm, RouteSource, TracingProvider},
+        route::RouteConfig,
+    },
     observe::{
         Shard,
         access_log::Plan,
@@ -15,6 +18,8 @@ use crate::{
 /// Ready to use by the exchanges of one worker.
 pub struct HttpPlan {
     pub hcm: Arc<Hcm>,
+    /// The routes, where they are part of it: a request takes a count of the worker's own.
+    pub inline: Option<Rc<Arc<RouteConfig>>>,
     pub log: Arc<Plan>,
     pub stats: Local<HttpStats>,
     /// Tracing is on: requests get a trace context.
@@ -47,7 +52,12 @@ impl HttpPlan {
             };
             Traced { sampling, target }
         });
+        let inline = match &hcm.routes {
+            RouteSource::Inline(config) => Some(Rc::new(config.clone())),
+            RouteSource::Rds(_) => None,
+        };
         Self {
+            inline,
             hcm,
             log,
             stats,

@@ -145,9 +145,9 @@ pub async fn forward(
     let mut plan = plan(exchange, upstream, head, forward, config, decision, upgrade);
     let started = Instant::now();
     let answer = match forward.timeout {
-        None => plan.run(started).await?,
+        None => plan.run().await?,
         Some(limit) => {
-            let attempts = plan.run(started);
+            let attempts = plan.run();
             tokio::pin!(attempts);
             loop {
                 let due = remaining(exchange, started, limit);
@@ -269,7 +269,7 @@ fn plan<'a>(
 
 impl Plan<'_> {
     /// Attempts until one gives an answer to pass on.
-    async fn run(&mut self, _started: Instant) -> Result<Box<(Response<Incoming>, Held)>, Failure> {
+    async fn run(&mut self) -> Result<Box<(Response<Incoming>, Held)>, Failure> {
         let mut tried: Vec<u32> = Vec::new();
         let retries = self.retry.as_ref().map_or(0, |retry| retry.retries);
         let mut number = 0;
@@ -496,7 +496,6 @@ impl Plan<'_> {
         } else {
             &picked.host.pool
         };
-        let address = picked.host.address.to_string();
         let result = pool
             .checkout(want, &upstream.cluster.http, async || {
                 let dial = dial(worker, upstream, picked, purpose).map_err(|error| ConnectError::Http {
@@ -519,6 +518,7 @@ impl Plan<'_> {
             .await;
         result.map_err(|error| {
             let why = count_failure(upstream, &error);
+            let address = picked.host.address.to_string();
             picked.host.stats.cx_connect_fail.inc();
             picked.seen(Seen::ConnectFailed);
             if let Some(record) = self.exchange.upstream.borrow_mut().as_mut() {
