@@ -32,7 +32,7 @@ fn main() -> std::process::ExitCode {
         traffic: retry, timeout_names_its_reason;
         mtls: permissive_takes_both, strict_refuses_plaintext, wire_is_tls_only;
         authorization: by_principal, by_path_and_method, denial_names_the_policy;
-        protocols: grpc, websocket, server_first, sniffed_http, redis_client, upload_1_gib, download_1_gib, idle_connections_8000;
+        protocols: grpc, websocket, server_first, sniffed_http, spelling_is_kept, redis_client, upload_1_gib, download_1_gib, idle_connections_8000;
         configuration: malformed_virtual_service, reference_to_nothing, invalid_yaml, unknown_field;
         telemetry: prometheus_agrees, graph_shows_the_edges, dashboard_in_a_browser, telemetry_away;
         resilience: certificates_rotate_under_load, wrong_token_is_refused, citadel_away, pilot_away, rolling_restart;

@@ -3,8 +3,12 @@
 
 /// Where the control plane lives.
 pub const SYSTEM_NAMESPACE: &str = "istio-system";
+/// The revision of a control plane that was installed without one.
+pub const DEFAULT_REVISION: &str = "default";
 /// The ConfigMap of the system namespace with the settings of the mesh, under the key `mesh`.
 pub const MESH_CONFIG_MAP: &str = "istio";
+/// The ConfigMap of the system namespace with the settings of injection, under the key `values`.
+pub const INJECTION_CONFIG_MAP: &str = "istio-sidecar-injector";
 /// The default trust domain, and the default DNS suffix of services.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 /// User and group of the proxy; its traffic is never redirected.
@@ -55,6 +59,9 @@ pub mod label {
     pub const APP_NAME: &str = "app.kubernetes.io/name";
     pub const VERSION: &str = "version";
     pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+    pub const REGION: &str = "topology.kubernetes.io/region";
+    pub const ZONE: &str = "topology.kubernetes.io/zone";
+    pub const SUBZONE: &str = "topology.istio.io/subzone";
     pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 }
 
@@ -62,6 +69,15 @@ pub mod annotation {
     pub const STATUS: &str = "sidecar.istio.io/status";
     pub const INJECT: &str = "sidecar.istio.io/inject";
     pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+    pub const TEMPLATES: &str = "inject.istio.io/templates";
+    pub const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
+    pub const NATIVE_SIDECAR: &str = "sidecar.istio.io/nativeSidecar";
+    pub const REWRITE_PROBES: &str = "sidecar.istio.io/rewriteAppHTTPProbers";
+    pub const INTERCEPTION_MODE: &str = "sidecar.istio.io/interceptionMode";
+    pub const DISCOVERY_ADDRESS: &str = "sidecar.istio.io/discoveryAddress";
+    pub const USER_VOLUME: &str = "sidecar.istio.io/userVolume";
+    pub const USER_VOLUME_MOUNT: &str = "sidecar.istio.io/userVolumeMount";
+    pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
     pub const EXCLUDE_OUTBOUND_PORTS: &str = "traffic.sidecar.istio.io/excludeOutboundPorts";
     pub const INCLUDE_OUTBOUND_PORTS: &str = "traffic.sidecar.istio.io/includeOutboundPorts";
     pub const EXCLUDE_INBOUND_PORTS: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
@@ -117,6 +133,8 @@ pub mod metadata {
     pub const GOSSAMER: &str = "gossamer";
     pub const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
     pub const TLS_MODE: &str = "tlsMode";
+    /// In an access-log entry, under [`GOSSAMER`]: how many records its proxy lost since the last entry that told so.
+    pub const DROPPED: &str = "dropped";
 }
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`

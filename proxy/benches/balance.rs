@@ -38,6 +38,7 @@ fn picking(criterion: &mut Criterion) {
                 ejected: &[],
                 active: &active,
                 generation: 1,
+                now: None,
             };
             let mut random = 0u64;
             criterion.bench_function(&format!("pick/{policy}/{hosts} hosts"), |bench| {

@@ -62,6 +62,7 @@ fn ask(config: &RouteConfig, authority: &str, path: &str, headers: &HeaderMap, r
         query: None,
         headers,
         client: connection.source.ip(),
+        tokens: &[],
         connection: &connection,
     };
     decide::route(config, &facts, random)

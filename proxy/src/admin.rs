@@ -6,6 +6,7 @@ mod certs;
 mod clusters;
 mod dump;
 mod listeners;
+pub mod merge;
 mod server;
 mod stats;
 
@@ -13,7 +14,8 @@ use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    http::{StatusCode, header},
+    extract::RawQuery,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use mesh_proto::envoy::config::core::v3::Node;
@@ -27,7 +29,9 @@ use mesh_runtime::{
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
 
-use crate::{observe::Stats, store::Store};
+use merge::Application;
+
+use crate::{conn::track::Connections, observe::Stats, store::Store};
 
 /// Commands that may wait.
 const COMMANDS: usize = 8;
@@ -67,6 +71,7 @@ pub struct Admin {
     pub gates: Gates,
     pub log: LogHandle,
     pub commands: mpsc::Sender<Command>,
+    pub connections: Connections,
     pub node: Option<Arc<Node>>,
 }
 
@@ -74,14 +79,10 @@ pub struct Admin {
 macro_rules! page {
     ($pages:expr, $admin:expr, $method:ident, $path:literal, $help:literal, $answer:expr) => {{
         let admin = $admin.clone();
-        $pages.$method(
-            $path,
-            $help,
-            move |axum::extract::RawQuery(query): axum::extract::RawQuery| {
-                let admin = admin.clone();
-                async move { $answer(&admin, Query(query.unwrap_or_default())).await }
-            },
-        )
+        $pages.$method($path, $help, move |RawQuery(query): RawQuery| {
+            let admin = admin.clone();
+            async move { $answer(&admin, Query(query.unwrap_or_default())).await }
+        })
     }};
 }
 
@@ -92,10 +93,15 @@ pub async fn serve(listener: TcpListener, admin: Admin, drain: Drain) {
     serve_on(listener, pages(&admin), never()).await;
 }
 
-/// Serves metrics and health for everybody.
-pub async fn serve_public(listener: TcpListener, admin: Admin, drain: Drain) {
+/// Serves metrics and health for everybody; with the application's metrics among them, if it has some.
+pub async fn serve_public(
+    listener: TcpListener,
+    admin: Admin,
+    application: Option<Application>,
+    drain: Drain,
+) {
     let _ = drain;
-    serve_on(listener, public_pages(&admin), never()).await;
+    serve_on(listener, public_pages(&admin, application.as_ref()), never()).await;
 }
 
 /// A drain that never comes: the process ends under these pages.
@@ -158,7 +164,7 @@ fn pages(admin: &Admin) -> Pages {
         admin,
         get,
         "/connections",
-        "open connections by listener and cluster",
+        "open connections, by listener and cluster and one by one; ?limit=, ?format=json",
         listeners::connections
     );
     let pages = page!(pages, admin, get, "/certs", "certificates in use", certs::page);
@@ -220,17 +226,20 @@ fn pages(admin: &Admin) -> Pages {
     )
 }
 
-fn public_pages(admin: &Admin) -> Pages {
-    let pages = Pages::new();
-    let pages = page!(
-        pages,
-        admin,
-        get,
-        "/stats/prometheus",
-        "numbers for Prometheus",
-        stats::prometheus
-    );
-    let pages = page!(pages, admin, get, "/metrics", "the same", stats::prometheus);
+fn public_pages(admin: &Admin, application: Option<&Application>) -> Pages {
+    let pages = ["/stats/prometheus", "/metrics"]
+        .into_iter()
+        .fold(Pages::new(), |pages, path| {
+            let (admin, application) = (admin.clone(), application.cloned());
+            pages.get(
+                path,
+                "numbers for Prometheus",
+                move |RawQuery(query): RawQuery, headers: HeaderMap| async move {
+                    let query = Query(query.unwrap_or_default());
+                    stats::merged(&admin, application.as_ref(), &query, &headers).await
+                },
+            )
+        });
     let pages = page!(
         pages,
         admin,

@@ -88,6 +88,7 @@ impl Workers {
 async fn work(number: usize, parts: &Parts, in_flight: &[AtomicUsize]) {
     let worker = Worker::new(number, parts);
     tokio::task::spawn_local(worker.clone().housekeeping());
+    tokio::task::spawn_local(worker.timers.clone().run());
     tokio::task::spawn_local(accept::follow(worker.clone()));
     worker.clone().watch_drain().await;
     report(&worker, &in_flight[number]).await;

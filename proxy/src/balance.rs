@@ -4,7 +4,7 @@
 //!
 //! First a priority (and with weighted localities a locality) is chosen by health ([`locality`]), then a host of it by
 //! the cluster's policy: [`round_robin`], [`least_request`], random, [`ring`] or [`maglev`]. [`outlier`] decides which
-//! hosts are left out for a while.
+//! hosts are left out for a while. Where the cluster says so, the weight of a new host grows slowly ([`Set::follow`]).
 
 pub mod least_request;
 pub mod locality;
@@ -13,6 +13,8 @@ pub mod outlier;
 pub mod ring;
 pub mod round_robin;
 pub mod set;
+
+use std::time::Instant;
 
 use self::locality::{Group, Order};
 pub use self::{
@@ -30,6 +32,8 @@ pub struct View<'a> {
     pub active: &'a [u32],
     /// Changes whenever `ejected` does.
     pub generation: u64,
+    /// Needed where new hosts start slowly ([`Set::slow_start`]).
+    pub now: Option<Instant>,
 }
 
 /// One question.

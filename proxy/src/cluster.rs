@@ -27,6 +27,7 @@ use crate::{
         endpoint::Endpoint,
         transport::UpstreamTls,
     },
+    http::mirror::Spares,
     observe::{
         Shard,
         stats::{ClusterStats, Edge, HostStats, Local},
@@ -109,6 +110,8 @@ pub struct HostState {
     pub pool: Pool,
     /// Connections that carry nothing but HTTP/1.x: for upgrades and HTTP/1.0.
     pub plain_pool: Pool,
+    /// Connections for copies of mirrored requests.
+    pub spares: Spares,
     /// Metrics of requests to it, by protocol.
     pub edges: RefCell<[Option<Edge>; 3]>,
     pub stats: Local<HostStats>,
@@ -120,6 +123,7 @@ impl HostState {
             address,
             pool: Pool::default(),
             plain_pool: Pool::default(),
+            spares: Spares::default(),
             edges: RefCell::default(),
             stats: shard.host(cluster, address),
         })
@@ -274,6 +278,7 @@ impl Upstream {
             ejected,
             active,
             generation: *ejections,
+            now: set.slow_start.map(|_| Instant::now()),
         };
         let ask = Ask { hash, random, tried };
         let index = balance::pick(set, cursor, &view, &ask).ok_or(NoHost::Unhealthy)?;
@@ -346,11 +351,12 @@ impl Upstream {
         let state = self.state.borrow();
         let mut closed = 0;
         for host in &state.hosts {
-            closed += host.pool.sweep(limit) + host.plain_pool.sweep(limit);
+            closed += host.pool.sweep(limit) + host.plain_pool.sweep(limit) + host.spares.sweep();
         }
         self.origins.borrow_mut().retain(|_, host| {
-            closed += host.pool.sweep(limit) + host.plain_pool.sweep(limit);
-            Rc::strong_count(host) > 1 || !host.pool.is_empty() || !host.plain_pool.is_empty()
+            closed += host.pool.sweep(limit) + host.plain_pool.sweep(limit) + host.spares.sweep();
+            let open = !host.pool.is_empty() || !host.plain_pool.is_empty() || !host.spares.is_empty();
+            open || Rc::strong_count(host) > 1
         });
         self.stats.upstream_cx_idle_timeout.add(closed as u64);
     }

@@ -5,7 +5,10 @@ pub mod copy;
 pub mod edge;
 pub mod io;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod tls;
+pub mod track;
 
 use std::{
     cell::RefCell,
@@ -18,7 +21,10 @@ use std::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use self::io::{Io, Prefixed};
+use self::{
+    io::{Io, Prefixed},
+    track::Note,
+};
 use crate::{
     config::{
         chain::{Chain, NetworkFilter, Terminal, Transport},
@@ -32,8 +38,9 @@ use crate::{
     },
     http,
     listen::{
+        grace::{Manner, round_trip},
         origin::original_destination,
-        peek::{GRACE, HELLO_GRACE, Peeked, peek},
+        peek::{GRACE, Peeked, peek},
     },
     observe::{
         Workload,
@@ -150,7 +157,7 @@ async fn serve_inner(
     let local = origin.unwrap_or(socket_address);
     let mut peeked = Peeked::default();
     if listener.inspect.needs_bytes() {
-        peeked = look(&worker, &listener, &mut tcp, local).await?;
+        peeked = look(&worker, &listener, &mut tcp, local, remote).await?;
         if peeked.ended && peeked.bytes.is_empty() {
             return Ok(());
         }
@@ -240,11 +247,20 @@ async fn enter(
             dns: Vec::new(),
             subject: tls.peer_subject.as_deref().unwrap_or_default().into(),
         });
+    let facts = Arc::new(facts);
+    let _open = worker.open.open(Note {
+        worker: worker.number,
+        facts: facts.clone(),
+        listener: listener.name.clone(),
+        chain: chain.name.clone(),
+        kind: track::kind(&chain.terminal),
+        since: Instant::now(),
+    });
     let conn = Rc::new(Conn {
         worker: worker.clone(),
         listener: listener.clone(),
         chain,
-        facts: Arc::new(facts),
+        facts,
         origin: origin.or(Some(*local)),
         peer,
         peer_workload: RefCell::default(),
@@ -309,20 +325,36 @@ async fn look(
     listener: &Listener,
     tcp: &mut TcpStream,
     local: SocketAddr,
+    remote: SocketAddr,
 ) -> std::io::Result<Peeked> {
     // Where the silent case ends in a TCP proxy, the server gets its chance to speak after a short grace.
     let grace = if listener.continue_on_timeout && ends_in_tcp(listener, local.port()) {
         Some(match listener.inspect.tls {
-            // A hello that is late must not be mistaken for silence: it would end as bytes in a plaintext chain. A proxy
-            // sends its hello at once, so only plaintext clients of a server that speaks first wait this long.
-            true => HELLO_GRACE,
+            // A hello that is later than a server that speaks first ends as bytes in a plaintext chain.
+            true => worker
+                .sources
+                .grace(remote.ip(), Instant::now(), || round_trip(tcp)),
             false if worker.speaks_first(local) => Duration::ZERO,
             false => GRACE,
         })
     } else {
         None
     };
-    peek(tcp, listener.inspect, listener.inspect_timeout, grace).await
+    let peeked = peek(tcp, listener.inspect, listener.inspect_timeout, grace).await?;
+    if listener.inspect.tls {
+        learn_manner(worker, remote, &peeked);
+    }
+    Ok(peeked)
+}
+
+/// Remembers how this source begins, if these bytes show it.
+pub fn learn_manner(worker: &Worker, remote: SocketAddr, peeked: &Peeked) {
+    let manner = match peeked.bytes.first() {
+        _ if peeked.hello.is_some() => Manner::Tls,
+        Some(_) => Manner::Plain,
+        None => return,
+    };
+    worker.sources.learn(remote.ip(), manner, Instant::now());
 }
 
 /// Can a connection to this port that says nothing end in a TCP proxy?

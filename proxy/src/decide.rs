@@ -7,7 +7,8 @@
 //! | [`facts`] | what is known of a request and its connection, with the path made canonical |
 //! | [`chain`](mod@chain) | which filter chain takes a connection? |
 //! | [`route`](mod@route), [`matching`] | which route takes a request? |
-//! | [`permit`] | is it allowed, and which policy says so? |
+//! | [`jwt`] | which tokens does it carry, and are they good? |
+//! | [`permit`], [`metadata`] | is it allowed, and which policy says so? |
 //! | [`fault`], [`cors`] | what do these filters do with it? |
 //! | [`rewrite`] | what does the upstream see as path and authority, where does a redirect lead? |
 //! | [`headers`] | which headers change? |
@@ -22,8 +23,10 @@ pub mod facts;
 pub mod fault;
 pub mod hash;
 pub mod headers;
+pub mod jwt;
 pub mod log;
 pub mod matching;
+pub mod metadata;
 pub mod peer;
 pub mod permit;
 pub mod reply;

@@ -9,40 +9,46 @@
 //! | `filter` | the filters before the router |
 //! | `router` | attempts: endpoint, connection, answer, retry |
 //! | `dial` | how to connect to a chosen endpoint |
+//! | `mirror` | copies of requests for other clusters |
+//! | `timeout` | one timer of the worker for all that may take too long |
 //! | `upgrade` | WebSocket and the like, after the switch |
 //! | `answer` | answers: the upstream's, or the mesh's own |
+//! | `http1` | the HTTP/1.x codec |
+//! | `http2` | the HTTP/2 codec |
 //! | `carry` | an application's HTTP/1.1 inside HTTP/2 between two of our proxies |
 
 pub mod answer;
 pub mod body;
 pub mod carry;
+mod date;
 pub mod dial;
 pub mod exchange;
 pub mod exec;
 pub mod filter;
 pub mod head;
+pub mod http1;
+pub mod http2;
+pub mod mirror;
 pub mod plan;
 pub mod router;
+pub mod timeout;
 pub mod upgrade;
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 
-use self::{exec::LocalExec, plan::HttpPlan};
+use self::{
+    http1::{Error, spelling::Known},
+    plan::HttpPlan,
+};
 use crate::{
     config::{
         chain::Terminal,
@@ -78,6 +84,12 @@ pub struct HttpConn {
     pub requests: Cell<u32>,
     pub last: Cell<Instant>,
     pub edges: RefCell<Vec<(EdgeId, Edge)>>,
+    /// The connection should end.
+    end: Cell<Option<End>>,
+    /// Whoever should be told.
+    waker: RefCell<Option<Waker>>,
+    /// How carried requests were written.
+    pub spellings: RefCell<Known>,
 }
 
 impl HttpConn {
@@ -110,6 +122,24 @@ impl HttpConn {
             }
         }
         self.plan.borrow().clone()
+    }
+
+    /// Should the connection end? If not yet, the task is woken when it should.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(end) = self.end.get() {
+            return Poll::Ready(end);
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// The next answer is the last one. (While the process drains, `answer` says so.)
+    pub fn is_leaving(&self) -> bool {
+        self.end.get().is_some_and(|end| end != End::Drain)
     }
 
     pub fn is_obsolete(&self) -> bool {
@@ -157,6 +187,9 @@ pub async fn serve(conn: Rc<Conn>, hcm: Arc<Hcm>, mut io: Io) {
         requests: Cell::new(0),
         last: Cell::new(Instant::now()),
         edges: RefCell::default(),
+        end: Cell::new(None),
+        waker: RefCell::default(),
+        spellings: RefCell::default(),
     });
     if http2 {
         stats.downstream_cx_http2_total.inc();
@@ -176,78 +209,56 @@ pub async fn serve(conn: Rc<Conn>, hcm: Arc<Hcm>, mut io: Io) {
     }
 }
 
-async fn serve_http1(http: &Rc<HttpConn>, hcm: &Hcm, io: Io) {
-    let serving = http.clone();
-    let service = service_fn(move |request: Request<Incoming>| exchange::run(serving.clone(), request));
-    let connection = http1::Builder::new()
-        .preserve_header_case(true)
-        .title_case_headers(hcm.http1.proper_case)
-        .header_read_timeout(None)
-        .max_headers(hcm.limits.max_headers_count)
-        .max_buf_size(hcm.limits.max_request_headers_bytes.max(8192) + 8192)
-        .half_close(true)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => return ended(http, result),
-            end = watch(http, hcm) => match end {
-                // HTTP/1.1 has no way to say "no more" but in an answer: `answer` adds `connection: close`.
-                End::Drain => {
-                    let result = connection.as_mut().await;
-                    return ended(http, result);
-                }
-                End::Idle => return connection.as_mut().graceful_shutdown(),
-                End::Old => connection.as_mut().graceful_shutdown(),
-            }
-        }
-    }
-}
-
-async fn serve_http2(http: &Rc<HttpConn>, hcm: &Hcm, io: Io) {
-    let serving = http.clone();
-    let service = service_fn(move |request: Request<Incoming>| exchange::run(serving.clone(), request));
-    let mut builder = http2::Builder::new(LocalExec);
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(hcm.http2.initial_stream_window)
-        .initial_connection_window_size(hcm.http2.initial_connection_window)
-        .max_concurrent_streams(hcm.http2.max_concurrent_streams)
-        .max_header_list_size(u32::try_from(hcm.limits.max_request_headers_bytes).unwrap_or(u32::MAX))
-        .keep_alive_timeout(hcm.http2.keepalive_timeout);
-    if let Some(interval) = hcm.http2.keepalive_interval {
-        builder.keep_alive_interval(interval);
-    }
-    if hcm.http2.allow_connect {
-        builder.enable_connect_protocol();
-    }
-    let connection = builder.serve_connection(TokioIo::new(io), service);
-    tokio::pin!(connection);
-    let mut leaving = false;
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => return ended(http, result),
-            _ = watch(http, hcm), if !leaving => {
-                // GOAWAY: the streams that run are finished, no new ones come.
-                connection.as_mut().graceful_shutdown();
-                leaving = true;
-            }
-        }
-    }
-}
-
-fn ended(http: &HttpConn, result: Result<(), hyper::Error>) {
+async fn serve_http1(http: &Rc<HttpConn>, hcm: &Arc<Hcm>, io: Io) {
+    let watching = Watching::new(http, hcm);
+    let result = http1::server::serve(http.clone(), hcm, io).await;
+    drop(watching);
     if let Err(error) = result {
-        if error.is_parse() || error.is_parse_too_large() {
+        if matches!(error, Error::Head(_) | Error::Body(_)) {
             http.stats.downstream_cx_protocol_error.inc();
         }
-        tracing::debug!(remote = %http.conn.facts.remote, %error, "HTTP connection ended");
+        tracing::debug!(remote = %http.conn.facts.remote, %error, "HTTP/1.x connection ended");
+    }
+}
+
+async fn serve_http2(http: &Rc<HttpConn>, hcm: &Arc<Hcm>, io: Io) {
+    let watching = Watching::new(http, hcm);
+    let result = http2::server::serve(http, hcm, io).await;
+    drop(watching);
+    if let Err(error) = result {
+        if error.is_library() {
+            http.stats.downstream_cx_protocol_error.inc();
+        }
+        tracing::debug!(remote = %http.conn.facts.remote, %error, "HTTP/2 connection ended");
+    }
+}
+
+/// A connection's watch: a task of its own, so that requests need not look at its timer.
+struct Watching(tokio::task::AbortHandle);
+
+impl Watching {
+    fn new(http: &Rc<HttpConn>, hcm: &Arc<Hcm>) -> Self {
+        let (http, hcm) = (http.clone(), hcm.clone());
+        let task = tokio::task::spawn_local(async move {
+            let end = watch(&http, &hcm).await;
+            http.end.set(Some(end));
+            if let Some(waker) = http.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        });
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 /// Why a connection should end.
-enum End {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
     Idle,
     Old,
     Drain,

@@ -32,6 +32,8 @@ pub mod settings;
 pub mod snapshot;
 pub mod sniff;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod upstream_channel;
 pub mod worker;

@@ -12,6 +12,9 @@ use mesh_proto::{
 
 use crate::redirect;
 
+/// An hour: longer than any scrape interval, shorter than a working day.
+const METRICS_IDLE: u64 = 3600;
+
 /// The data plane of the Gossamer service mesh.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-proxy", version, args_conflicts_with_subcommands = true)]
@@ -69,6 +72,9 @@ pub struct EnvoyArgs {
     /// Accepted for Envoy's users; hot restart is not needed where it is given.
     #[arg(long)]
     pub disable_hot_restart: bool,
+    /// Seconds after which a label set of the standard metrics that nothing was counted for is forgotten; 0: never.
+    #[arg(long, default_value_t = METRICS_IDLE)]
+    pub metrics_idle_s: u64,
 }
 
 /// Run in a mesh.
@@ -127,6 +133,17 @@ pub struct ProxyArgs {
     /// Who may read admin pages: this address should stay on loopback.
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "127.0.0.1:15000")]
     pub admin_address: SocketAddr,
+    /// Seconds after which a label set of the standard metrics that nothing was counted for is forgotten; 0: never.
+    #[arg(long, env = "METRICS_IDLE_SECONDS", default_value_t = METRICS_IDLE)]
+    pub metrics_idle_s: u64,
+    /// Keep the last acknowledged configuration in this file (its folder must exist) and start with it while pilot is
+    /// away. Off if not given.
+    #[arg(long, env = "LAST_GOOD_FILE")]
+    pub last_good_file: Option<PathBuf>,
+    /// Where the application's own metrics are, as Istio's injector says it: JSON with `scrape`, `port` and `path`. They are
+    /// added to those on port 15020.
+    #[arg(long, env = "ISTIO_PROMETHEUS_ANNOTATIONS")]
+    pub application_metrics: Option<String>,
 }
 
 fn parse_kind(text: &str) -> Result<NodeKind, String> {

@@ -15,6 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -176,8 +177,9 @@ impl Store {
     }
 
     /// Gives a cluster its endpoints. Workers see them at the next request.
-    pub fn set_endpoints(&self, cluster: &Cluster, set: Set) {
+    pub fn set_endpoints(&self, cluster: &Cluster, mut set: Set) {
         let Some(cell) = self.cell(cluster) else { return };
+        set.follow(&cell.set.load(), Instant::now());
         cell.set.store(Arc::new(set));
         if !cell.filled.swap(true, Ordering::AcqRel) {
             self.0.filled.send_modify(|count| *count += 1);

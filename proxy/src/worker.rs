@@ -15,7 +15,9 @@ use mesh_runtime::{drain::Drain, tls::IdentityCell};
 use crate::{
     cluster::Clusters,
     config::{chain::TcpProxy, hcm::Hcm, listener::Listener, log::AccessLog, route::RouteConfig},
-    http::plan::HttpPlan,
+    conn::track,
+    http::{mirror::Load, plan::HttpPlan, timeout::Timers},
+    listen::grace::Sources,
     observe::{
         Shard, Workload,
         access_log::Plan,
@@ -49,6 +51,14 @@ pub struct Worker {
     pub recorder: Recorder,
     pub clusters: Clusters,
     pub drain: Drain,
+    /// How the sources of connections begin.
+    pub sources: Sources,
+    /// Open connections, as the admin page lists them.
+    pub open: track::Mine,
+    /// Copies of mirrored requests.
+    pub mirroring: Load,
+    /// What may take too long.
+    pub timers: Rc<Timers>,
     /// Requests and TCP connections in flight.
     pub active: Cell<usize>,
     /// Open connections.
@@ -78,6 +88,7 @@ pub struct Parts {
     pub own: Own,
     pub stats: crate::observe::Stats,
     pub outlet: crate::observe::outlet::Outlet,
+    pub connections: track::Connections,
     pub drain: Drain,
 }
 
@@ -89,6 +100,7 @@ impl Worker {
             own,
             stats,
             outlet,
+            connections,
             drain,
         } = parts.clone();
         Rc::new(Self {
@@ -101,6 +113,10 @@ impl Worker {
             recorder: outlet.recorder(),
             clusters: Clusters::default(),
             drain,
+            sources: Sources::default(),
+            open: connections.worker(),
+            mirroring: Load::default(),
+            timers: Rc::default(),
             active: Cell::new(0),
             connections: Cell::new(0),
             draining: Cell::new(false),

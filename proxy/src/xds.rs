@@ -6,6 +6,7 @@
 //! | [`stream`] | keeps the stream open: requests, responses, ACK and NACK, reconnects |
 //! | [`apply`] | the only writer of snapshots: takes resources, decides what may serve, swaps |
 //! | [`file`] | the bootstrap's own resources, for the account |
+//! | [`last_good`] | the configuration in a file, for a start while the control plane is away |
 //! | [`want`] | what a resource refers to (pure) |
 //!
 //! The rules: a resource that cannot be read is refused by its field's path and the last good one stays. A listener
@@ -15,6 +16,7 @@
 
 pub mod apply;
 pub mod file;
+pub mod last_good;
 pub mod stream;
 pub mod want;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mesh_proto::{
     identity::SpiffeId,
+    names,
     node::{NodeId, NodeKind, NodeMetadata},
     pb::google::protobuf::Struct,
 };
@@ -78,7 +79,7 @@ impl Reporting {
         Self {
             proven,
             workload,
-            dropped: attribute::count(fields, "dropped"),
+            dropped: attribute::count(fields, names::metadata::DROPPED),
         }
     }
 

@@ -18,6 +18,7 @@ use mesh_proto::{
             stream_access_logs_message::{HttpAccessLogEntries, Identifier, LogEntries, TcpAccessLogEntries},
         },
     },
+    names,
     node::{NodeMetadata, to_proto},
     otlp::{
         ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span, trace_service_client::TraceServiceClient,
@@ -214,6 +215,18 @@ fn to_reviews(version: &str) -> AccessLogCommon {
     common(fields, REVIEWS, 12)
 }
 
+/// The same entry, telling of losses before it.
+fn telling(mut common: AccessLogCommon, dropped: u64) -> AccessLogCommon {
+    let metadata = common.metadata.get_or_insert_default();
+    let fields = &mut metadata
+        .filter_metadata
+        .get_mut(names::metadata::GOSSAMER)
+        .unwrap()
+        .fields;
+    fields.insert(names::metadata::DROPPED.into(), to_proto(json!(dropped)));
+    common
+}
+
 fn edge<'a>(graph: &'a Value, source: &str, destination: &str) -> &'a Value {
     let edges = graph["edges"].as_array().unwrap();
     edges
@@ -226,9 +239,11 @@ fn edge<'a>(graph: &'a Value, source: &str, destination: &str) -> &'a Value {
 async fn reports_become_the_graph() {
     let mesh = mesh(&[]).await;
     let page = identifier("productpage-v1", 3);
-    let v1 = http_message(page, &to_reviews("v1"), &[200; 80]);
+    let v1 = http_message(page, &to_reviews("v1"), &[200; 79]);
+    // A proxy whose queue was full says so with the next entry that gets through.
+    let told = http_message(None, &telling(to_reviews("v1"), 4), &[200]);
     let v2 = http_message(None, &to_reviews("v2"), &[&[200; 15][..], &[503; 5]].concat());
-    mesh.report("productpage", vec![v1, v2]).await.unwrap();
+    mesh.report("productpage", vec![v1, told, v2]).await.unwrap();
 
     // The same traffic from the other end, and a client without a proxy.
     let inbound = |principal: &str| {
@@ -264,7 +279,7 @@ async fn reports_become_the_graph() {
         (Some(7), Some(false))
     );
     assert_eq!(graph["edges"].as_array().unwrap().len(), 3);
-    assert_eq!(graph["lost"]["dropped_by_proxies"], 3);
+    assert_eq!(graph["lost"]["dropped_by_proxies"], 7);
     let by_app = mesh.get("/api/graph?group=app").await;
     assert_eq!(
         edge(&by_app, "productpage.default", "reviews.default")["requests"],

@@ -103,6 +103,37 @@ pub fn sniffed_http(mesh: &mut Mesh) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Between the two proxies it is HTTP/2; the applications see what the other one wrote.
+pub fn spelling_is_kept(mesh: &mut Mesh) -> anyhow::Result<()> {
+    let words = [
+        "curl",
+        "-sS",
+        "-i",
+        "-m",
+        "10",
+        "-H",
+        "X-ODD-Case: Kept",
+        "-H",
+        "a-header: after it",
+        "http://echo.e2e:7004/raw",
+    ];
+    let text = mesh.exec("e2e", "client", "app", &words)?.ok()?;
+    ensure!(text.contains("X-Mixed-CASE: Kept"), "the answer's header: {text}");
+    ensure!(
+        text.starts_with("HTTP/1.1 200 Fine So Far"),
+        "the answer's reason: {text}"
+    );
+    ensure!(
+        text.contains("GET /raw HTTP/1.1\r\nHost: "),
+        "the request line and what follows: {text}"
+    );
+    ensure!(
+        text.contains("X-ODD-Case: Kept\r\na-header: after it\r\n"),
+        "the request's headers, in their order: {text}"
+    );
+    Ok(())
+}
+
 const REDIS: &str = "
 apiVersion: v1
 kind: Service

@@ -1,12 +1,12 @@
-//! `/stats` in its three formats. What belongs to the process as a whole is read here, at the scrape.
+//! `/stats` in its three formats, and the public metrics. What belongs to the process as a whole is read here, at the scrape.
 
 use axum::{
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use regex::RegexBuilder;
 
-use super::{Admin, Query, bad_request};
+use super::{Admin, Query, bad_request, merge::Application};
 use crate::observe::stats::{self, Sample, Value};
 
 /// A filter that an operator writes may not grow beyond this when compiled.
@@ -39,15 +39,33 @@ pub async fn page(admin: &Admin, query: Query) -> Response {
 }
 
 pub async fn prometheus(admin: &Admin, query: Query) -> Response {
+    merged(admin, None, &query, &HeaderMap::new()).await
+}
+
+/// The same, with the application's own metrics behind them.
+pub async fn merged(
+    admin: &Admin,
+    application: Option<&Application>,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Response {
     let mut samples = collect(admin);
     if query.get("usedonly").is_some() {
         samples.retain(is_used);
     }
-    exposition(&samples)
+    let mut page = stats::prometheus(&samples);
+    if let Some(application) = application {
+        application.append(&mut page, headers).await;
+    }
+    text(page)
 }
 
 fn exposition(samples: &[Sample]) -> Response {
-    ([(header::CONTENT_TYPE, PROMETHEUS)], stats::prometheus(samples)).into_response()
+    text(stats::prometheus(samples))
+}
+
+fn text(page: String) -> Response {
+    ([(header::CONTENT_TYPE, PROMETHEUS)], page).into_response()
 }
 
 fn is_used(sample: &Sample) -> bool {

@@ -19,6 +19,7 @@ fn admin() -> Admin {
         // One set-up of the logs per process: whichever test comes first.
         log: log(),
         commands: commands().0,
+        connections: Connections::default(),
         node: None,
     }
 }
@@ -166,4 +167,71 @@ async fn quit_reaches_the_main_task() {
     };
     assert_eq!(text(server::quit(&admin, query("")).await).await.0, 200);
     wait_for_end(&mut asked, std::future::pending()).await;
+}
+
+#[tokio::test]
+async fn open_connections_are_listed() {
+    use crate::observe::record::{Downstream, TlsFacts};
+    let admin = admin();
+    admin
+        .stats
+        .shard()
+        .listener("0.0.0.0_15006")
+        .downstream_cx_active
+        .inc();
+    let tls = TlsFacts {
+        version: "TLSv1.3".into(),
+        cipher: "".into(),
+        server_name: None,
+        alpn: None,
+        peer_uris: vec!["spiffe://cluster.local/ns/default/sa/page".into()],
+        local_uris: Vec::new(),
+        peer_subject: None,
+        peer_leaf: None,
+        local_leaf: None,
+    };
+    let worker = admin.connections.worker();
+    let open: Vec<_> = (0..3)
+        .map(|id| {
+            worker.open(crate::conn::track::Note {
+                worker: 0,
+                facts: Arc::new(Downstream {
+                    connection_id: id,
+                    remote: ([10, 0, 0, 1], 4000).into(),
+                    direct_remote: ([10, 0, 0, 1], 4000).into(),
+                    local: ([10, 0, 0, 2], 9080).into(),
+                    server_name: None,
+                    tls: Some(tls.clone()),
+                }),
+                listener: "virtualInbound".into(),
+                chain: "9080".into(),
+                kind: "http",
+                since: std::time::Instant::now(),
+            })
+        })
+        .collect();
+    let page = value(listeners::connections(&admin, query("format=json")).await).await;
+    assert_eq!(page["open"]["listener.0.0.0.0_15006"], 1);
+    assert_eq!(page["connections"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        page["connections"][2]["tls"]["peer"],
+        "spiffe://cluster.local/ns/default/sa/page"
+    );
+    let (_, page) = text(listeners::connections(&admin, query("limit=1")).await).await;
+    assert!(
+        page.contains("0 http 10.0.0.1:4000 -> 10.0.0.2:9080 virtualInbound 9080 TLSv1.3 spiffe"),
+        "{page}"
+    );
+    assert!(page.ends_with("and 2 more\n"), "{page}");
+    assert_eq!(
+        text(listeners::connections(&admin, query("limit=x")).await)
+            .await
+            .0,
+        400
+    );
+    drop(open);
+    assert_eq!(
+        text(listeners::connections(&admin, query("")).await).await.1,
+        "listener.0.0.0.0_15006: 1\n"
+    );
 }

@@ -21,15 +21,16 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{Workers, standalone::hostname, worker_count};
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, merge::Application},
     cluster::discover,
+    conn::track::Connections,
     dns::{self, Names, resolv_conf},
-    observe::{Stats, Workload, access_log::Host, outlet::Outlet},
+    observe::{Stats, Workload, access_log::Host, outlet::Outlet, stats::expire},
     settings::ProxyArgs,
     store::Store,
     upstream_channel::Channels,
     worker::{Own, Parts},
-    xds::{self, apply::Apply},
+    xds::{self, apply::Apply, last_good::LastGood},
 };
 
 /// Runs until SIGTERM, SIGINT or `/quitquitquit`.
@@ -63,6 +64,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         node: Some(Arc::new(node.clone())),
     };
     let outlet = Outlet::new(stats.clone(), host, channels);
+    let connections = Connections::default();
     let parts = Parts {
         store: store.clone(),
         identity: identity.clone(),
@@ -71,6 +73,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         },
         stats: stats.clone(),
         outlet: outlet.clone(),
+        connections: connections.clone(),
         drain: drain.clone(),
     };
     let count = worker_count(Some(args.concurrency));
@@ -80,6 +83,8 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         let (outlet, drain) = (outlet.clone(), drain.clone());
         async move { outlet.run(drain).await }
     });
+    let idle = Duration::from_secs(args.metrics_idle_s);
+    tokio::spawn(expire::run(stats.clone(), idle, drain.clone()));
     if args.dns_capture {
         serve_dns(&names, &stats, &drain);
     }
@@ -91,6 +96,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         gates: gates.clone(),
         log,
         commands,
+        connections,
         node: Some(Arc::new(node.clone())),
     };
     serve_pages(&args, &pages, &drain).await?;
@@ -152,21 +158,19 @@ fn follow_pilot(
     let settings = xds::stream::Settings {
         server: args.discovery_address.clone(),
         connect: Arc::new(connect),
+        last_good: args
+            .last_good_file
+            .as_deref()
+            .map(|path| LastGood::new(path, &node)),
         node,
         types,
         store: store.clone(),
         stats: stats.clone(),
+        // Pilot wants to know who we are: there is no stream without a certificate.
+        identity: Some(identity.clone()),
     };
     let (complete, configured) = watch::channel(false);
-    let (identity, drain) = (identity.clone(), drain.clone());
-    tokio::spawn(async move {
-        // Pilot wants to know who we are: there is no stream without a certificate.
-        let mut changed = identity.subscribe();
-        if changed.wait_for(Option::is_some).await.is_err() {
-            return;
-        }
-        xds::stream::run(settings, apply, complete, drain).await;
-    });
+    tokio::spawn(xds::stream::run(settings, apply, complete, drain.clone()));
     configured
 }
 
@@ -228,7 +232,22 @@ async fn serve_pages(args: &ProxyArgs, pages: &Admin, drain: &Drain) -> anyhow::
     tokio::spawn(admin::serve(listener, pages.clone(), drain.clone()));
     for port in [names::port::METRICS, names::port::HEALTH, names::port::STATS] {
         let listener = bind(any(port)).await?;
-        tokio::spawn(admin::serve_public(listener, pages.clone(), drain.clone()));
+        let application = application(args).filter(|_| port == names::port::METRICS);
+        tokio::spawn(admin::serve_public(
+            listener,
+            pages.clone(),
+            application,
+            drain.clone(),
+        ));
     }
     Ok(())
+}
+
+/// The application whose metrics are served beside ours.
+fn application(args: &ProxyArgs) -> Option<Application> {
+    let text = args.application_metrics.as_deref()?;
+    Application::from_annotations(text).unwrap_or_else(|why| {
+        tracing::warn!(%why, "ISTIO_PROMETHEUS_ANNOTATIONS is not used; the application's metrics are missing");
+        None
+    })
 }

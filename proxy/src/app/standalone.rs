@@ -18,8 +18,9 @@ use crate::{
     admin,
     bootstrap::{self, Bootstrap, Dynamic},
     cluster::discover,
+    conn::track::Connections,
     dns::Names,
-    observe::{Stats, access_log::Host, outlet::Outlet, report::Connect},
+    observe::{Stats, access_log::Host, outlet::Outlet, report::Connect, stats::expire},
     settings::{EnvoyArgs, Mode},
     store::Store,
     upstream_channel::Channels,
@@ -64,12 +65,14 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
     let outlet = Outlet::new(stats.clone(), host, channels.clone());
     xds::file::account(&store, &bootstrap);
     store.publish(bootstrap.snapshot());
+    let connections = Connections::default();
     let parts = Parts {
         store: store.clone(),
         identity: identity.clone(),
         own: Own::default(),
         stats: stats.clone(),
         outlet: outlet.clone(),
+        connections: connections.clone(),
         drain: drain.clone(),
     };
     let count = worker_count(args.concurrency);
@@ -79,6 +82,8 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
         let (outlet, drain) = (outlet.clone(), drain.clone());
         async move { outlet.run(drain).await }
     });
+    let idle = Duration::from_secs(args.metrics_idle_s);
+    tokio::spawn(expire::run(stats.clone(), idle, drain.clone()));
     let (commands, mut asked) = admin::commands();
     if let Some(address) = bootstrap.admin {
         let pages = admin::Admin {
@@ -88,6 +93,7 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
             gates: gates.clone(),
             log,
             commands,
+            connections,
             node: Some(Arc::new(bootstrap.node.clone())),
         };
         let listener = tokio::net::TcpListener::bind(address)
@@ -151,6 +157,8 @@ fn follow(
         types: types.to_vec(),
         store: store.clone(),
         stats: stats.clone(),
+        identity: None,
+        last_good: None,
     };
     let (complete, configured) = watch::channel(false);
     tokio::spawn(xds::stream::run(settings, apply, complete, drain.clone()));

@@ -6,12 +6,14 @@
 //! cannot take goes on to the next. When too few are healthy overall, health says nothing any more (panic): all hosts
 //! are used. See <https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority>.
 
+use std::time::{Duration, Instant};
+
 use super::{
     View,
     least_request::Hosts,
     mix,
     round_robin::{Schedule, Turn},
-    set::Set,
+    set::{Host, Set},
 };
 use crate::config::{cluster::Balance, endpoint::Health};
 
@@ -19,6 +21,8 @@ use crate::config::{cluster::Balance, endpoint::Health};
 #[derive(Clone, Debug)]
 pub struct Cursor {
     generation: Option<u64>,
+    /// When the weights of new hosts have grown noticeably.
+    again: Option<Instant>,
     seed: u64,
     tiers: Vec<Tier>,
     /// By host: the tier it belongs to, if any.
@@ -62,26 +66,38 @@ impl Cursor {
     pub fn new(set: &Set, seed: u64) -> Self {
         Self {
             generation: None,
+            again: None,
             seed,
             tiers: Vec::new(),
             tier_of: Vec::with_capacity(set.hosts.len()),
         }
     }
 
-    /// Takes over a change in health.
+    /// Takes over a change in health, or in the weights of new hosts.
     pub(super) fn refresh(&mut self, set: &Set, view: &View<'_>) {
-        if self.generation == Some(view.generation) {
+        let grown = match (self.again, view.now) {
+            (Some(again), Some(now)) => now >= again,
+            _ => false,
+        };
+        if self.generation == Some(view.generation) && !grown {
             return;
         }
         self.generation = Some(view.generation);
         self.seed = mix(self.seed);
-        self.tiers = tiers(set, view, self.seed);
+        let weights = Weights::of(set, view.now);
+        self.again = weights.again;
+        self.tiers = tiers(set, view, &weights, self.seed);
         self.tier_of = vec![NO_TIER; set.hosts.len()];
         for (n, tier) in self.tiers.iter().enumerate() {
             for host in tier.groups.iter().flat_map(|group| &group.hosts) {
                 self.tier_of[*host as usize] = n as u8;
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.again
     }
 
     /// A tier by its share of the load.
@@ -129,9 +145,56 @@ impl Cursor {
     }
 }
 
+/// Steps in which a new host's weight grows to what it should be.
+const STEPS: u32 = 50;
+/// They are not shorter than this.
+const STEP: Duration = Duration::from_millis(20);
+/// Weights of hosts get this much finer while some of them grow.
+const FINER: f64 = 1000.0;
+
+/// The weights of a set's hosts as of now.
+struct Weights {
+    /// Empty: those of the set.
+    list: Vec<u32>,
+    /// When they change.
+    again: Option<Instant>,
+}
+
+impl Weights {
+    fn of(set: &Set, now: Option<Instant>) -> Self {
+        let mut weights = Self {
+            list: Vec::new(),
+            again: None,
+        };
+        let (Some(slow), Some(now)) = (set.slow_start, now) else {
+            return weights;
+        };
+        let part = |host: &Host| slow.part(now.saturating_duration_since(host.since?));
+        if !set.hosts.iter().any(|host| part(host).is_some()) {
+            return weights;
+        }
+        let weight = |host: &Host| (f64::from(host.weight) * FINER * part(host).unwrap_or(1.0)).round();
+        // The cast saturates.
+        weights.list = set
+            .hosts
+            .iter()
+            .map(|host| (weight(host) as u32).max(1))
+            .collect();
+        weights.again = Some(now + (slow.window / STEPS).max(STEP));
+        weights
+    }
+
+    fn get(&self, set: &Set, host: u32) -> u32 {
+        match self.list.get(host as usize) {
+            Some(weight) => *weight,
+            None => set.hosts[host as usize].weight,
+        }
+    }
+}
+
 impl Group {
-    fn new(set: &Set, hosts: Vec<u32>, seed: u64) -> Self {
-        let weight = |host: u32| set.hosts[host as usize].weight;
+    fn new(set: &Set, hosts: Vec<u32>, of: &Weights, seed: u64) -> Self {
+        let weight = |host: u32| of.get(set, host);
         let equal = hosts.windows(2).all(|pair| weight(pair[0]) == weight(pair[1]));
         let mut sum = 0;
         let weights = if equal {
@@ -148,6 +211,10 @@ impl Group {
         let order = match set.balance {
             Balance::LeastRequest { choices } => Order::LeastRequest(choices),
             Balance::RoundRobin if equal => Order::InTurn(Turn::new(seed)),
+            Balance::RoundRobin if of.again.is_some() => Order::Weighted(Schedule::passing(
+                hosts.iter().map(|host| (*host, weight(*host))),
+                seed,
+            )),
             Balance::RoundRobin => Order::Weighted(Schedule::new(
                 hosts.iter().map(|host| (*host, weight(*host))),
                 seed,
@@ -204,7 +271,7 @@ fn members(set: &Set, view: &View<'_>, priority: u32) -> Members {
     members
 }
 
-fn tiers(set: &Set, view: &View<'_>, seed: u64) -> Vec<Tier> {
+fn tiers(set: &Set, view: &View<'_>, weights: &Weights, seed: u64) -> Vec<Tier> {
     let priorities: Vec<Members> = set
         .priorities()
         .into_iter()
@@ -247,11 +314,11 @@ fn tiers(set: &Set, view: &View<'_>, seed: u64) -> Vec<Tier> {
         }
     }
     parts.truncate(MAX_TIERS);
-    assemble(set, parts, seed)
+    assemble(set, parts, weights, seed)
 }
 
 /// Gives out the load from the first part on, as far as it goes; if it does not reach 100, in proportion.
-fn assemble(set: &Set, parts: Vec<(usize, u32, &[u32])>, seed: u64) -> Vec<Tier> {
+fn assemble(set: &Set, parts: Vec<(usize, u32, &[u32])>, of: &Weights, seed: u64) -> Vec<Tier> {
     let total: u32 = parts.iter().map(|(_, share, _)| share).sum();
     let mut tiers: Vec<Tier> = Vec::new();
     let mut left = 100u32;
@@ -266,7 +333,7 @@ fn assemble(set: &Set, parts: Vec<(usize, u32, &[u32])>, seed: u64) -> Vec<Tier>
             continue;
         }
         left -= load;
-        let (groups, weights) = groups(set, hosts, mix(seed ^ priority as u64));
+        let (groups, weights) = groups(set, hosts, of, mix(seed ^ priority as u64));
         tiers.push(Tier {
             priority,
             until: 100 - left,
@@ -281,9 +348,9 @@ fn assemble(set: &Set, parts: Vec<(usize, u32, &[u32])>, seed: u64) -> Vec<Tier>
 }
 
 /// One group of all, or one per locality with its weight scaled by the part of its hosts that is usable.
-fn groups(set: &Set, hosts: &[u32], seed: u64) -> (Vec<Group>, Vec<u64>) {
+fn groups(set: &Set, hosts: &[u32], of: &Weights, seed: u64) -> (Vec<Group>, Vec<u64>) {
     if !set.locality_weighted {
-        return (vec![Group::new(set, hosts.to_vec(), seed)], Vec::new());
+        return (vec![Group::new(set, hosts.to_vec(), of, seed)], Vec::new());
     }
     let mut groups = Vec::new();
     let mut weights = Vec::new();
@@ -305,11 +372,11 @@ fn groups(set: &Set, hosts: &[u32], seed: u64) -> (Vec<Group>, Vec<u64>) {
         let usable = (u64::from(set.overprovisioning) * own.len() as u64 / all).min(100);
         sum += u64::from(place.weight) * usable.max(1);
         weights.push(sum);
-        groups.push(Group::new(set, own, mix(seed ^ n as u64)));
+        groups.push(Group::new(set, own, of, mix(seed ^ n as u64)));
     }
     match groups.is_empty() {
         // No locality has a weight: then weights say nothing.
-        true => (vec![Group::new(set, hosts.to_vec(), seed)], Vec::new()),
+        true => (vec![Group::new(set, hosts.to_vec(), of, seed)], Vec::new()),
         false => (groups, weights),
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
+use super::mix;
+
 /// Equal weights: one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
@@ -60,6 +62,22 @@ impl Schedule {
         for _ in 0..skip {
             schedule.take();
         }
+        schedule
+    }
+
+    /// The same for weights that change soon: each host begins somewhere in its turn, or one with a small weight would
+    /// never have its turn between two changes.
+    pub fn passing(hosts: impl Iterator<Item = (u32, u32)>, seed: u64) -> Self {
+        let mut schedule = Self::new(hosts, 0);
+        let mut random = seed;
+        let begun = schedule.heap.into_iter().map(|entry| {
+            random = mix(random);
+            Entry {
+                deadline: (random >> 11) as f64 / (1u64 << 53) as f64 / entry.weight,
+                ..entry
+            }
+        });
+        schedule.heap = begun.collect();
         schedule
     }
 

@@ -1,10 +1,15 @@
 //! The hosts of a cluster, resolved and in order, with everything that can be computed before a request comes.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{maglev::Table, ring::Ring};
 use crate::config::{
-    cluster::{Balance, Cluster},
+    cluster::{Balance, Cluster, SlowStart},
     endpoint::{Assignment, Endpoint, Health, Locality},
     scalar::Address,
     transport::UpstreamTls,
@@ -23,6 +28,8 @@ pub struct Host {
     pub health: Health,
     /// TLS to it; `None` is plaintext.
     pub transport: Option<Arc<UpstreamTls>>,
+    /// Since when it is there and healthy, where new hosts start slowly.
+    pub since: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +46,7 @@ pub struct Set {
     pub hosts: Vec<Host>,
     pub localities: Vec<SetLocality>,
     pub balance: Balance,
+    pub slow_start: Option<SlowStart>,
     /// In percent.
     pub overprovisioning: u32,
     pub panic_threshold: u32,
@@ -86,6 +94,7 @@ impl Set {
                         weight: endpoint.weight,
                         health: endpoint.health,
                         transport: transport.clone(),
+                        since: None,
                     }));
             }
         }
@@ -93,6 +102,7 @@ impl Set {
             hosts: Vec::new(),
             localities: Vec::new(),
             balance: cluster.balance,
+            slow_start: cluster.slow_start,
             overprovisioning: assignment.overprovisioning.max(100),
             panic_threshold: cluster.panic_threshold,
             locality_weighted: cluster.locality_weighted,
@@ -107,6 +117,23 @@ impl Set {
         }
         set.hash();
         set
+    }
+
+    /// Takes over since when its hosts are there from the set before it. Those that are new, or were not healthy, are
+    /// there since now. Does nothing where new hosts do not start slowly.
+    pub fn follow(&mut self, before: &Self, now: Instant) {
+        if self.slow_start.is_none() {
+            return;
+        }
+        let known: HashMap<SocketAddr, Instant> = before
+            .hosts
+            .iter()
+            .filter(|host| host.health == Health::Healthy)
+            .filter_map(|host| Some((host.address, host.since?)))
+            .collect();
+        for host in &mut self.hosts {
+            host.since = Some(known.get(&host.address).copied().unwrap_or(now));
+        }
     }
 
     /// The priorities that have hosts, highest first.

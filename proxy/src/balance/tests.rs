@@ -33,6 +33,7 @@ fn counts(set: &Set, ejected: &[bool], picks: u64, hash: bool) -> BTreeMap<u8, u
         ejected,
         active: &active,
         generation: 1,
+        now: None,
     };
     let mut counts = BTreeMap::new();
     for n in 0..picks {
@@ -172,6 +173,7 @@ fn a_key_stays_with_its_host_when_others_go() {
                 ejected,
                 active: &[],
                 generation: 1,
+                now: None,
             };
             let ask = Ask {
                 hash: Some(mix(key)),
@@ -203,6 +205,7 @@ fn a_retry_goes_elsewhere() {
             ejected: &[],
             active: &[0; 3],
             generation: 0,
+            now: None,
         };
         for n in 0..200 {
             let ask = Ask {
@@ -219,4 +222,73 @@ fn a_retry_goes_elsewhere() {
         };
         assert!(pick(&set, &mut cursor, &view, &all).is_some());
     }
+}
+
+#[test]
+fn a_new_host_gets_its_share_slowly() {
+    use std::time::{Duration, Instant};
+    for policy in [
+        "lb_policy: ROUND_ROBIN, round_robin_lb_config: {slow_start_config: {slow_start_window: 100s}}",
+        "lb_policy: LEAST_REQUEST, least_request_lb_config: {slow_start_config: {slow_start_window: 100s}}",
+        "load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': \
+         type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin, slow_start_config: \
+         {slow_start_window: 100s}}}}]}",
+    ] {
+        let start = Instant::now();
+        let mut before = set(policy, &["0 a HEALTHY 1"; 3]);
+        before.follow(&before.clone(), start);
+        let joined = start + Duration::from_secs(1000);
+        let mut after = set(policy, &["0 a HEALTHY 1"; 4]);
+        after.follow(&before, joined);
+        let mut cursor = Cursor::new(&after, 7);
+        // The new host's part of the picks, of four hosts that are equal in the end.
+        let mut part = |seconds: u64| {
+            let picks = 30_000;
+            let mut new = 0;
+            for n in 0..picks {
+                let view = View {
+                    ejected: &[],
+                    active: &[0; 4],
+                    generation: 1,
+                    now: Some(joined + Duration::from_millis(seconds * 1000 + n / 30)),
+                };
+                let ask = Ask {
+                    random: mix(n ^ seconds << 32),
+                    ..Ask::default()
+                };
+                new += u32::from(pick(&after, &mut cursor, &view, &ask) == Some(3));
+            }
+            f64::from(new) / picks as f64
+        };
+        for (seconds, weight) in [
+            (0, 0.1),
+            (25, 0.255),
+            (50, 0.505),
+            (75, 0.755),
+            (100, 1.0),
+            (5000, 1.0),
+        ] {
+            let (got, wanted) = (part(seconds), weight / (3.0 + weight));
+            assert!(
+                (got - wanted).abs() < 0.02,
+                "{policy}: {seconds} s: {got}, not {wanted}"
+            );
+        }
+        assert!(cursor.again_at().is_none(), "nothing grows any more");
+    }
+    // A host that was not healthy begins again.
+    let sick = set(
+        "lb_policy: ROUND_ROBIN, round_robin_lb_config: {slow_start_config: {slow_start_window: 100s}}",
+        &["0 a HEALTHY 1", "0 a UNHEALTHY 1"],
+    );
+    let (start, mut sick) = (Instant::now(), sick);
+    sick.follow(&sick.clone(), start);
+    let mut well = sick.clone();
+    well.hosts[1].health = crate::config::endpoint::Health::Healthy;
+    let later = start + Duration::from_secs(5);
+    well.follow(&sick, later);
+    assert_eq!(
+        (well.hosts[0].since, well.hosts[1].since),
+        (Some(start), Some(later))
+    );
 }

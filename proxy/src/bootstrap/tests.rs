@@ -174,3 +174,23 @@ fn no_text_makes_it_panic() {
         }
     }
 }
+
+#[test]
+fn damaged_files_are_refused_with_a_reason() {
+    const SMALL: &str = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 9901}}}\nstatic_resources: \
+                         {clusters: [{name: a, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: a, \
+                         endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, \
+                         port_value: 80}}}}]}]}}]}\n";
+    let json = r#"{"node": {"id": "x", "metadata": {"a": [1, 2.5, null, "b"]}}, "static_resources": {"clusters": []}}"#;
+    let mut refused = 0;
+    crate::testing::damaged(&[SMALL.as_bytes(), json.as_bytes()], 1_000, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return;
+        };
+        if let Err(reject) = read(text) {
+            assert!(!reject.why.is_empty(), "{text}");
+            refused += 1;
+        }
+    });
+    assert!(refused > 500, "{refused}");
+}

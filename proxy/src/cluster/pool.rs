@@ -14,20 +14,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
 use super::connect::{ConnectError, Connected};
 use crate::{
     config::cluster::UpstreamHttp,
-    http::{body::RequestBody, exec::LocalExec},
+    http::{
+        http1::{spelling::Known, wire::Wire},
+        http2::client::{self, STREAMS, Sender},
+    },
     observe::record::TlsFacts,
     tls::is_carrier,
 };
-
-/// Streams that one HTTP/2 connection carries at a time before another one is opened.
-const STREAMS: u32 = 512;
 
 /// What a request needs of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +51,7 @@ pub struct Facts {
 
 /// An HTTP/1.1 connection, taken for one request.
 pub struct Single {
-    pub sender: http1::SendRequest<RequestBody>,
+    pub wire: Rc<Wire>,
     pub facts: Rc<Facts>,
     pub served: u32,
     since: Instant,
@@ -61,8 +59,10 @@ pub struct Single {
 
 /// An HTTP/2 connection.
 pub struct Shared {
-    pub sender: http2::SendRequest<RequestBody>,
+    pub sender: Sender,
     pub facts: Rc<Facts>,
+    /// How carried answers were written.
+    pub known: RefCell<Known>,
     active: Cell<u32>,
     served: Cell<u32>,
     since: Cell<Instant>,
@@ -131,7 +131,7 @@ impl Pool {
         if want != Want::Http2 {
             let mut singles = self.singles.borrow_mut();
             while let Some(single) = singles.pop() {
-                if !single.sender.is_closed() && max_requests.is_none_or(|max| single.served < max) {
+                if single.wire.is_idle_and_open() && max_requests.is_none_or(|max| single.served < max) {
                     return Some(Lease::Single(single));
                 }
             }
@@ -152,13 +152,7 @@ impl Pool {
         let may_share =
             want == Want::Http2 || want == Want::Negotiated && self.negotiated.get() != Some(false);
         loop {
-            if let Some(mut lease) = self.existing(want, http.max_requests) {
-                if let Lease::Single(single) = &mut lease {
-                    // Its last answer has ended; the codec needs a moment to notice. A dead one says so.
-                    if single.sender.ready().await.is_err() {
-                        continue;
-                    }
-                }
+            if let Some(lease) = self.existing(want, http.max_requests) {
                 return Ok(lease);
             }
             if !may_share || self.dialing.get() == 0 {
@@ -210,26 +204,18 @@ impl Pool {
             carrier,
             introduced: Cell::new(false),
         });
-        let codec = |error: hyper::Error| {
-            Rc::new(ConnectError::Http {
-                address,
-                error: error.to_string(),
-            })
-        };
         if shared {
-            let (sender, connection) = shared_codec(http)
-                .handshake(TokioIo::new(io))
-                .await
-                .map_err(codec)?;
-            tokio::task::spawn_local(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%address, %error, "upstream HTTP/2 connection ended");
-                }
-            });
+            let sender = client::begin(io, http, address).await.map_err(|error| {
+                Rc::new(ConnectError::Http {
+                    address,
+                    error: error.to_string(),
+                })
+            })?;
             let now = Instant::now();
             let shared = Rc::new(Shared {
                 sender,
                 facts,
+                known: RefCell::default(),
                 active: Cell::new(0),
                 served: Cell::new(0),
                 since: Cell::new(now),
@@ -237,20 +223,8 @@ impl Pool {
             self.shared.borrow_mut().push(shared.clone());
             Ok(Lease::Shared(Stream::new(shared)))
         } else {
-            let (mut sender, connection) = http1::Builder::new()
-                .preserve_header_case(true)
-                .max_headers(http.max_response_headers_count)
-                .handshake(TokioIo::new(io))
-                .await
-                .map_err(codec)?;
-            tokio::task::spawn_local(async move {
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%address, %error, "upstream HTTP/1.1 connection ended");
-                }
-            });
-            sender.ready().await.map_err(codec)?;
             Ok(Lease::Single(Single {
-                sender,
+                wire: Wire::new(io),
                 facts,
                 served: 0,
                 since: Instant::now(),
@@ -260,7 +234,7 @@ impl Pool {
 
     /// Takes an HTTP/1.1 connection back whose exchange ended in order.
     pub fn give_back(&self, mut single: Single) {
-        if !single.sender.is_closed() {
+        if single.wire.is_reusable() {
             single.since = Instant::now();
             single.served += 1;
             self.singles.borrow_mut().push(single);
@@ -272,7 +246,7 @@ impl Pool {
         let Some(limit) = limit else { return 0 };
         let (mut singles, mut shared) = (self.singles.borrow_mut(), self.shared.borrow_mut());
         let before = singles.len() + shared.len();
-        singles.retain(|single| !single.sender.is_closed() && single.since.elapsed() < limit);
+        singles.retain(|single| single.wire.is_idle_and_open() && single.since.elapsed() < limit);
         shared.retain(|connection| {
             !connection.sender.is_closed()
                 && (connection.active.get() > 0 || connection.since.get().elapsed() < limit)
@@ -301,18 +275,4 @@ impl Drop for Dialing<'_> {
         self.0.dialing.set(self.0.dialing.get() - 1);
         self.0.arrived.notify_waiters();
     }
-}
-
-fn shared_codec(http: &UpstreamHttp) -> http2::Builder<LocalExec> {
-    let mut builder = http2::Builder::new(LocalExec);
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(http.http2.initial_stream_window)
-        .initial_connection_window_size(http.http2.initial_connection_window)
-        .initial_max_send_streams(STREAMS as usize)
-        .keep_alive_timeout(http.http2.keepalive_timeout);
-    if let Some(interval) = http.http2.keepalive_interval {
-        builder.keep_alive_interval(interval);
-    }
-    builder
 }

@@ -14,6 +14,8 @@ pub struct Cluster {
     pub name: Arc<str>,
     pub kind: Kind,
     pub balance: Balance,
+    /// New hosts get their share little by little.
+    pub slow_start: Option<SlowStart>,
     pub connect_timeout: Duration,
     /// Inline endpoints; empty for EDS and original destination.
     pub assignment: Arc<Assignment>,
@@ -115,6 +117,25 @@ pub enum Balance {
     RingHash { min: u64, max: u64 },
     Maglev { size: u64 },
     ClusterProvided,
+}
+
+/// How the share of a host that is new grows to its weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    /// Never zero.
+    pub window: Duration,
+    /// Above 0. 1 is a straight line; more gives more at the beginning.
+    pub aggression: f64,
+    /// It begins with this part of its weight.
+    pub least: f64,
+}
+
+impl SlowStart {
+    /// The part of its weight that a host has after this time; `None`: all of it.
+    pub fn part(&self, age: Duration) -> Option<f64> {
+        let done = age.as_secs_f64() / self.window.as_secs_f64();
+        (done < 1.0).then(|| done.powf(1.0 / self.aggression).max(self.least))
+    }
 }
 
 /// Circuit breakers by priority.

@@ -7,7 +7,10 @@ use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 use super::{
+    bucket::Bucket,
+    jwt::JwtAuthn,
     matcher::{HeaderMatch, StringMatch},
+    metadata::MetadataMatch,
     route::Mutation,
     scalar::Fraction,
 };
@@ -29,6 +32,7 @@ pub enum HttpFilterKind {
     Cors,
     LocalRateLimit(Arc<LocalRateLimit>),
     HeaderMutation(Arc<[Mutation]>, Arc<[Mutation]>),
+    Jwt(Arc<JwtAuthn>),
 }
 
 /// Overrides of filters on a route, by the filter's name. Mostly empty.
@@ -55,6 +59,8 @@ pub enum FilterOverride {
     Cors(Arc<CorsPolicy>),
     LocalRateLimit(Arc<LocalRateLimit>),
     HeaderMutation(Arc<[Mutation]>, Arc<[Mutation]>),
+    /// The filter's requirement of this name.
+    Jwt(Box<str>),
 }
 
 /// Delays and errors made on purpose.
@@ -142,6 +148,7 @@ pub enum Permission {
     DestinationPort(u16),
     DestinationPorts(Range<u32>),
     ServerName(StringMatch),
+    Metadata(MetadataMatch),
 }
 
 #[derive(Clone, Debug)]
@@ -158,6 +165,7 @@ pub enum Principal {
     RemoteIp(IpNet),
     Header(HeaderMatch),
     Path(StringMatch),
+    Metadata(MetadataMatch),
 }
 
 /// Cross-origin requests.
@@ -176,14 +184,23 @@ pub struct CorsPolicy {
 }
 
 /// A token bucket of this proxy alone.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LocalRateLimit {
+    /// Its numbers are `<stat prefix>.http_local_rate_limit.*`.
+    pub stat_prefix: Arc<str>,
     pub status: StatusCode,
-    pub bucket: Option<TokenBucket>,
+    /// Shared by all workers. `None`: no limit.
+    pub bucket: Option<Bucket>,
     pub enabled: Fraction,
     pub enforced: Fraction,
+    /// Added to a request that goes on because the limit is not enforced for it.
+    pub unenforced: Arc<[Mutation]>,
     /// Added to the refusal.
     pub response: Arc<[Mutation]>,
+    /// Tell callers what is left (`x-ratelimit-*`).
+    pub tell: bool,
+    /// Tell refused callers when to come again (`retry-after`).
+    pub retry_after: bool,
     /// gRPC callers get RESOURCE_EXHAUSTED instead of UNAVAILABLE.
     pub resource_exhausted: bool,
 }

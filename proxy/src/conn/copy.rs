@@ -28,13 +28,18 @@ thread_local! {
 }
 
 /// What went through, kept where a log can see it while the copy runs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Traffic {
     /// Bytes from the downstream to the upstream.
     pub received: Cell<u64>,
     /// Bytes from the upstream to the downstream.
     pub sent: Cell<u64>,
+    /// Told the first byte from the downstream.
+    pub first: Cell<Option<First>>,
 }
+
+/// Who wants to know a first byte.
+pub type First = Box<dyn FnOnce(u8)>;
 
 /// Why the copy ended.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ pub enum End {
 struct Lane {
     kept: Vec<u8>,
     offset: usize,
+    /// The first byte, until somebody has taken note of it.
+    first: Option<u8>,
     eof: bool,
     flush: bool,
     done: bool,
@@ -131,6 +138,9 @@ impl Lane {
                 self.eof = true;
                 return Ok(Poll::Ready(()));
             }
+            if count.get() == 0 {
+                self.first = bytes.first().copied();
+            }
             count.set(count.get() + bytes.len() as u64);
             self.flush = true;
             let mut offset = 0;
@@ -164,9 +174,13 @@ where
 {
     let (mut up, mut down) = (Lane::default(), Lane::default());
     let moving = poll_fn(|cx| {
-        if !up.done
-            && let Poll::Ready(Err(fault)) = up.poll(cx, downstream, upstream, &traffic.received)
+        let polled = (!up.done).then(|| up.poll(cx, downstream, upstream, &traffic.received));
+        if let Some(first) = up.first.take()
+            && let Some(tell) = traffic.first.take()
         {
+            tell(first);
+        }
+        if let Some(Poll::Ready(Err(fault))) = polled {
             return Poll::Ready(match fault {
                 Fault::Read(error) => End::Downstream(error),
                 Fault::Write(error) => End::Upstream(error),
@@ -224,6 +238,9 @@ mod tests {
         let (mut client, mut downstream) = duplex(1000);
         let (mut upstream, mut server) = duplex(1000);
         let traffic = Traffic::default();
+        let first = std::rc::Rc::new(Cell::new(0));
+        let told = first.clone();
+        traffic.first.set(Some(Box::new(move |byte| told.set(byte))));
         let body = vec![7u8; 300_000];
         let (end, (), ()) = tokio::join!(
             copy(&mut downstream, &mut upstream, None, &traffic),
@@ -244,6 +261,7 @@ mod tests {
         );
         assert!(matches!(end, End::Closed), "{end:?}");
         assert_eq!((traffic.received.get(), traffic.sent.get()), (300_000, 20));
+        assert_eq!(first.get(), 7);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use super::{
     copy::{End, Traffic, copy},
     edge,
     io::{Io, Prefixed},
-    refused,
+    learn_manner, refused,
 };
 use crate::{
     cluster::{
@@ -30,7 +30,10 @@ use crate::{
         log::LogType,
     },
     http::dial::dial,
-    listen::peek::{Peeked, answer},
+    listen::{
+        grace::Manner,
+        peek::{Peeked, answer},
+    },
     observe::{
         AccessRecord, Reporter, RequestProtocol,
         record::{self, Ends, Sizes, Times, WireProtocol},
@@ -216,6 +219,7 @@ impl Session<'_> {
             read = up.read_buf(&mut from_server) => {
                 if matches!(read, Ok(1..)) {
                     self.conn.worker.learn_first(address, true);
+                    self.learn_from_first_byte();
                 }
                 up.unread(from_server.freeze());
                 return None;
@@ -230,8 +234,24 @@ impl Session<'_> {
                 break;
             }
         }
-        io.unread(from_client.freeze());
+        peeked.bytes = from_client.freeze();
+        if inspect.tls {
+            learn_manner(&self.conn.worker, self.conn.facts.direct_remote, &peeked);
+        }
+        io.unread(std::mem::take(&mut peeked.bytes));
         belongs_elsewhere(self.conn, &peeked).then_some(peeked)
+    }
+
+    /// The server spoke before the client did. What the client says then shows whether it is one without TLS, which need
+    /// not be waited for the next time, or was only late.
+    fn learn_from_first_byte(&self) {
+        if !self.conn.listener.inspect.tls {
+            return;
+        }
+        let (worker, source) = (self.conn.worker.clone(), self.conn.facts.direct_remote.ip());
+        self.traffic.first.set(Some(Box::new(move |byte| {
+            worker.sources.learn(source, Manner::of(byte), Instant::now());
+        })));
     }
 
     fn finish(&self, proxy: &TcpProxy) {

@@ -11,6 +11,7 @@ use std::{
 
 use http::{HeaderMap, Method, header};
 
+use super::jwt::Kept;
 use crate::config::hcm::{AuthorityRules, EscapedSlashes, PathRules, StripPort};
 
 /// The names in a peer's certificate that has been verified.
@@ -54,6 +55,8 @@ pub struct Facts<'a> {
     pub headers: &'a HeaderMap,
     /// The client, as found from `x-forwarded-for` or the connection.
     pub client: IpAddr,
+    /// Verified tokens whose claims rules may look at.
+    pub tokens: &'a [Kept],
     pub connection: &'a Connection<'a>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     facts::{Connection, Facts},
-    matching,
+    matching, metadata,
 };
 use crate::config::filter::{Permission, Policy, Principal, Rbac, RbacAction};
 
@@ -79,6 +79,7 @@ fn permission(rule: &Permission, asked: &Asked<'_>) -> bool {
         Permission::ServerName(rule) => {
             matching::string(rule, asked.connection.server_name.unwrap_or_default().as_bytes())
         }
+        Permission::Metadata(rule) => asked.request.is_some_and(|facts| metadata::matches(rule, facts)),
     }
 }
 
@@ -100,6 +101,7 @@ fn principal(rule: &Principal, asked: &Asked<'_>) -> bool {
         Principal::Path(rule) => asked
             .request
             .is_some_and(|facts| matching::string(rule, facts.path.as_bytes())),
+        Principal::Metadata(rule) => asked.request.is_some_and(|facts| metadata::matches(rule, facts)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use http::StatusCode;
 
+use super::jwt;
 use crate::config::{
     flag::{Flag, Flags},
     scalar::Object,
@@ -66,6 +67,12 @@ pub enum Failure {
     /// Refused by authorization; the policy that matched, if one did.
     Denied {
         policy: Option<String>,
+    },
+    /// A token is missing or not good.
+    Unauthorized {
+        status: jwt::Status,
+        /// The answer has no body.
+        bare: bool,
     },
     FaultAbort {
         status: StatusCode,
@@ -204,6 +211,7 @@ fn row(failure: &Failure) -> Row {
                 Cow::Borrowed("RBAC: access denied"),
             )
         }
+        Failure::Unauthorized { status, bare } => unauthorized(*status, *bare),
         Failure::FaultAbort { status } => (
             *status,
             Some(Flag::FaultInjected),
@@ -283,6 +291,17 @@ fn row(failure: &Failure) -> Row {
             why.clone().into(),
         ),
     }
+}
+
+/// Texts and details are Envoy's, as people search for them.
+fn unauthorized(status: jwt::Status, bare: bool) -> Row {
+    let code = match status {
+        jwt::Status::Audience => StatusCode::FORBIDDEN,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let details = format!("jwt_authn_access_denied{{{}}}", status.text().replace(' ', "_"));
+    let text = if bare { "" } else { status.text() };
+    (code, None, details.into(), text.into())
 }
 
 /// The upstream's side. Texts begin as Envoy's do, as people search for them.

@@ -31,6 +31,7 @@ pub fn with_facts<T>(
         query,
         headers,
         client: connection.source.ip(),
+        tokens: &[],
         connection: &connection,
     })
 }

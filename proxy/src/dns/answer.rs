@@ -241,6 +241,29 @@ mod tests {
     }
 
     #[test]
+    fn damaged_queries_get_answers_of_their_own() {
+        let table = example();
+        let corpus = [
+            ask("reviews.default.svc.cluster.local.", RecordType::A),
+            ask("dual.default.svc.cluster.local.", RecordType::AAAA),
+            ask("example.com.", RecordType::TXT),
+        ];
+        let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
+        crate::testing::damaged(&corpus, 10_000, |query| {
+            if let Step::Answer(bytes) = answer(query, &table, Transport::Udp, 1) {
+                // It is an answer, to this query, and a client can read it.
+                assert_eq!(bytes[..2], query[..2]);
+                let message = Message::from_vec(&bytes).unwrap();
+                assert_eq!(message.metadata.message_type, MessageType::Response);
+                assert!(bytes.len() <= MAX_UDP);
+            }
+            if let Some(bytes) = failure(query) {
+                assert_eq!(bytes[..2], query[..2]);
+            }
+        });
+    }
+
+    #[test]
     fn odd_bytes_are_harmless() {
         let table = example();
         assert_eq!(answer(&[], &table, Transport::Udp, 0), Step::Ignore);

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::{
     body::ResponseBody,
     exchange::{Exchange, Tail},
+    filter::header_mutation,
 };
 use crate::{
     config::{
@@ -49,6 +50,7 @@ pub fn failure(exchange: &Rc<Exchange>, failure: &Failure) -> Response<ResponseB
         response
     };
     finish_head(exchange, response.headers_mut(), false);
+    header_mutation::response(exchange, response.headers_mut());
     exchange.answered(&response);
     response
 }
@@ -97,6 +99,7 @@ pub fn preflight(exchange: &Rc<Exchange>, headers: HeaderMap) -> Response<Respon
     *response.headers_mut() = headers;
     exchange.details("cors_preflight".into());
     finish_head(exchange, response.headers_mut(), false);
+    header_mutation::response(exchange, response.headers_mut());
     exchange.answered(&response);
     response
 }
@@ -140,7 +143,7 @@ pub fn finish_head(exchange: &Exchange, headers: &mut HeaderMap, from_upstream: 
     }
 }
 
-/// The route's changes to the answer's headers.
+/// The route's changes to the answer's headers, and after them the filters'.
 pub fn mutate(
     exchange: &Exchange,
     response: &mut Response<ResponseBody>,
@@ -154,6 +157,7 @@ pub fn mutate(
         |format| format_value(exchange, format),
         |_, _| {},
     );
+    header_mutation::response(exchange, headers);
 }
 
 /// The value of a header that is made of facts. What is not known when it is needed leaves the header out, as in Envoy.

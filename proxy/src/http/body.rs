@@ -10,11 +10,61 @@ use std::{
     time::Instant,
 };
 
+use super::{
+    exchange::Tail,
+    http1::{self, Manner},
+    http2, mirror,
+    timeout::Clock,
+    upgrade::Switched,
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::exchange::Tail;
+/// A body that is coming in, from either codec.
+#[derive(Debug)]
+pub enum Incoming {
+    Http1(http1::wire::Body),
+    Http2(http2::body::Body),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error("{0}")]
+    Http1(#[from] http1::Error),
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Broken::from))),
+            Self::Http2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Broken::from))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// Where a request's body comes from; shared by the attempts of one exchange.
 #[derive(Debug)]
@@ -29,11 +79,16 @@ pub struct Source {
     pub ended: Cell<Option<Instant>>,
     /// The downstream failed while sending it.
     pub failed: Cell<bool>,
+    /// What it sent is malformed.
+    pub malformed: Cell<bool>,
+    /// A copy goes to a mirror.
+    pub tee: std::cell::OnceCell<mirror::Tee>,
+    clock: Option<Rc<Clock>>,
 }
 
 impl Source {
     /// A body of which up to `keep` bytes stay available for further attempts.
-    pub fn new(incoming: Incoming, keep: Option<usize>) -> Rc<Self> {
+    pub fn new(incoming: Incoming, keep: Option<usize>, clock: Option<Rc<Clock>>) -> Rc<Self> {
         Rc::new(Self {
             incoming: RefCell::new(incoming),
             kept: RefCell::default(),
@@ -41,6 +96,9 @@ impl Source {
             received: Cell::new(0),
             ended: Cell::new(None),
             failed: Cell::new(false),
+            malformed: Cell::new(false),
+            tee: std::cell::OnceCell::new(),
+            clock,
         })
     }
 
@@ -66,24 +124,40 @@ impl Source {
         }
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => {
                     self.received.set(self.received.get() + data.len() as u64);
                     self.keep(data);
+                    if let Some(clock) = &self.clock {
+                        clock.touch();
+                    }
+                    if let Some(tee) = self.tee.get() {
+                        tee.data(data);
+                    }
                 }
                 (None, Some(trailers)) if self.room.get().is_some() => {
                     self.kept.borrow_mut().push(Frame::trailers(trailers.clone()));
                 }
                 _ => {}
             },
-            Some(Err(_)) => self.failed.set(true),
+            Some(Err(error)) => {
+                self.failed.set(true);
+                self.malformed
+                    .set(matches!(error, Broken::Http1(http1::Error::Body(_))));
+            }
             None => {}
         }
         if self.ended.get().is_none() && (frame.is_none() || self.incoming.borrow().is_end_stream()) {
             self.ended.set(Some(Instant::now()));
+            if let Some(clock) = &self.clock {
+                clock.request_read(Instant::now());
+            }
+            if let Some(tee) = self.tee.get() {
+                tee.end();
+            }
         }
         Poll::Ready(frame)
     }
@@ -115,12 +189,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(source) = self.source.clone() else {
             return Poll::Ready(None);
         };
@@ -168,8 +242,8 @@ fn copy_of(frame: &Frame<Bytes>) -> Frame<Bytes> {
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     #[error("the upstream broke off its answer: {0}")]
-    Upstream(hyper::Error),
-    #[error("the route's timeout passed before the answer was complete")]
+    Upstream(Broken),
+    #[error("a limit of time passed before the answer was complete")]
     Overdue,
 }
 
@@ -181,7 +255,32 @@ pub enum ResponseBody {
         tail: Option<Tail>,
     },
     /// From the upstream.
-    Upstream { incoming: Incoming, tail: Tail },
+    Upstream {
+        incoming: Incoming,
+        tail: Tail,
+        /// How it was written, for a downstream that speaks HTTP/1.x.
+        manner: Manner,
+    },
+    /// The end of HTTP: what follows the head is another protocol's.
+    Switched(Box<Switched>),
+}
+
+impl ResponseBody {
+    pub fn nothing() -> Self {
+        Self::Local {
+            bytes: None,
+            tail: None,
+        }
+    }
+
+    /// How the answer's head is to be written.
+    pub fn manner(&mut self) -> Manner {
+        match self {
+            Self::Upstream { manner, .. } => std::mem::take(manner),
+            Self::Switched(switched) => std::mem::take(&mut switched.manner),
+            Self::Local { .. } => Manner::default(),
+        }
+    }
 }
 
 impl Body for ResponseBody {
@@ -201,7 +300,8 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(data.map(|data| Ok(Frame::data(data))))
             }
-            Self::Upstream { incoming, tail } => {
+            Self::Switched(_) => Poll::Ready(None),
+            Self::Upstream { incoming, tail, .. } => {
                 if tail.overdue(cx) {
                     return Poll::Ready(Some(Err(BodyError::Overdue)));
                 }
@@ -229,6 +329,7 @@ impl Body for ResponseBody {
         match self {
             Self::Local { bytes, .. } => bytes.is_none(),
             Self::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Self::Switched(_) => true,
         }
     }
 
@@ -236,6 +337,7 @@ impl Body for ResponseBody {
         match self {
             Self::Local { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Upstream { incoming, .. } => incoming.size_hint(),
+            Self::Switched(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -1,19 +1,47 @@
 //! Between two of our proxies an application's HTTP/1.1 travels in HTTP/2: many requests share a write, a read and a TLS
-//! record. Two private headers go with it, and never beyond the second proxy: one says that the request was HTTP/1.1, one
-//! introduces the sender once per connection. Both are taken off every request that comes from anybody else.
+//! record. Private headers go with it, and never beyond the second proxy: one says that the message was HTTP/1.1 and how its
+//! headers were written, one keeps an unusual reason phrase, one introduces the sender once per connection. They are taken off
+//! every message that comes from anybody else.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// On a carried request: its own version.
+use super::http1::{
+    Manner,
+    spelling::{Known, Spelling},
+};
+
+/// On a carried message: the names of its headers as they were written.
 pub const CARRIED: HeaderName = HeaderName::from_static("x-gossamer-carried");
 /// On the first request of a connection: `workload;namespace;canonical name;canonical revision;cluster`.
 pub const PEER: HeaderName = HeaderName::from_static("x-gossamer-peer");
 
-const HTTP_11: HeaderValue = HeaderValue::from_static("1.1");
+/// On a carried answer: its reason phrase, where that is not the standard one.
+const REASON: HeaderName = HeaderName::from_static("x-gossamer-reason");
 
-/// Marks a request as HTTP/1.1 inside.
-pub fn mark(headers: &mut HeaderMap) {
-    headers.insert(CARRIED, HTTP_11);
+/// Marks a message as HTTP/1.1 inside.
+pub fn mark(headers: &mut HeaderMap, spelling: Option<&Spelling>) {
+    let text = spelling.and_then(Spelling::value);
+    headers.insert(CARRIED, text.unwrap_or(HeaderValue::from_static("")));
+}
+
+/// Marks an answer.
+pub fn mark_answer(headers: &mut HeaderMap, manner: Manner) {
+    mark(headers, manner.spelling.as_deref());
+    if let Some(reason) = manner.reason {
+        headers.insert(REASON, reason);
+    }
+}
+
+/// How an answer was written; the private headers are gone afterwards. Only one of ours is believed (`trusted`).
+pub fn unpack_answer(headers: &mut HeaderMap, trusted: bool, known: &mut Known) -> Manner {
+    let (text, reason) = (headers.remove(CARRIED), headers.remove(REASON));
+    if !trusted {
+        return Manner::default();
+    }
+    Manner {
+        spelling: text.and_then(|text| known.of_text(text.as_bytes())),
+        reason,
+    }
 }
 
 /// Introduces this proxy's workload.
@@ -24,8 +52,8 @@ pub fn introduce(headers: &mut HeaderMap, metadata: &str) {
 }
 
 /// What a peer said of a request and of itself; both headers are gone afterwards.
-pub fn unpack(headers: &mut HeaderMap) -> (bool, Option<HeaderValue>) {
-    (headers.remove(CARRIED).is_some(), headers.remove(PEER))
+pub fn unpack(headers: &mut HeaderMap) -> (Option<HeaderValue>, Option<HeaderValue>) {
+    (headers.remove(CARRIED), headers.remove(PEER))
 }
 
 /// Removes what is about one connection only (RFC 9110 §7.6.1) and must not be in HTTP/2 (RFC 9113 §8.2.2). Names listed
@@ -82,12 +110,30 @@ mod tests {
     #[test]
     fn private_headers_are_taken_off() {
         let mut headers = HeaderMap::new();
-        mark(&mut headers);
+        mark(&mut headers, Spelling::read("Host".into()).as_ref());
         introduce(&mut headers, "a;b;c;d;e");
         assert_eq!(
             unpack(&mut headers),
-            (true, Some(HeaderValue::from_static("a;b;c;d;e")))
+            (
+                Some(HeaderValue::from_static("Host")),
+                Some(HeaderValue::from_static("a;b;c;d;e"))
+            )
         );
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn only_one_of_ours_says_how_an_answer_was_written() {
+        let manner = Manner {
+            spelling: Some(Spelling::read("X-Odd".into()).unwrap().into()),
+            reason: Some(HeaderValue::from_static("Very Well")),
+        };
+        for trusted in [true, false] {
+            let mut headers = HeaderMap::new();
+            mark_answer(&mut headers, manner.clone());
+            let got = unpack_answer(&mut headers, trusted, &mut Known::default());
+            assert!(headers.is_empty());
+            assert_eq!(got.spelling.is_some() && got.reason.is_some(), trusted);
+        }
     }
 }

@@ -3,31 +3,31 @@
 
 use std::{
     borrow::Cow,
-    cell::{Cell, RefCell},
-    convert::Infallible,
-    future::Future,
+    cell::{Cell, OnceCell, RefCell},
+    future::{Future, poll_fn},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, Response, Version};
 use http_body::Body;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
     HttpConn, answer,
-    body::{ResponseBody, Source},
+    body::{Broken, Incoming, ResponseBody, Source},
     filter::{self, Filtered},
     head::{self, Head},
+    http1::spelling::Spelling,
     plan::{HttpPlan, Traced},
     router,
+    timeout::{Clock, Limits, Overdue},
 };
 use crate::{
     cluster::{Picked, pool::Lease},
     config::{
-        action::Action,
+        action::{Action, Forward},
         flag::{Flag, Flags},
         hcm::RouteSource,
         listener::Direction,
@@ -42,7 +42,7 @@ use crate::{
     decide::{
         self,
         facts::is_grpc,
-        reply::Failure,
+        reply::{Failure, reply},
         route::{Decision, Routed},
     },
     observe::{
@@ -61,7 +61,6 @@ pub struct Exchange {
     pub plan: Rc<HttpPlan>,
     _active: Active,
     pub start: Instant,
-    wall: SystemTime,
     protocol: Cell<WireProtocol>,
     pub grpc: Cell<bool>,
     pub flags: Cell<Flags>,
@@ -79,21 +78,42 @@ pub struct Exchange {
     pub first_tx: Cell<Option<Duration>>,
     pub first_rx: Cell<Option<Duration>>,
     pub trace: Cell<Option<TraceContext>>,
+    /// HTTP/1.1 inside of HTTP/2: the answer's spelling goes back the same way.
+    pub carried: Cell<bool>,
+    /// Runs where a request is limited in time.
+    clock: OnceCell<Rc<Clock>>,
     finished: Cell<bool>,
 }
 
+/// A request as a codec hands it over.
+pub struct Arrived {
+    pub parts: http::request::Parts,
+    /// How its headers were written, if that is known.
+    pub spelling: Option<Rc<Spelling>>,
+    pub body: Incoming,
+}
+
 /// Answers one request. The codec never sees an error: failures are answers.
-pub async fn run(
-    http: Rc<HttpConn>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let exchange = Exchange::begin(http, request.version());
-    let (parts, body) = request.into_parts();
-    let result = exchange.process(parts, body).await;
-    Ok(match result {
+pub async fn run(http: Rc<HttpConn>, arrived: Arrived) -> Response<ResponseBody> {
+    let exchange = Exchange::begin(http, arrived.parts.version);
+    let result = {
+        let process = exchange.process(arrived);
+        tokio::pin!(process);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = process.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            exchange.poll_overdue(cx).map(|overdue| {
+                exchange.count_overdue(overdue);
+                Err(overdue.failure())
+            })
+        })
+        .await
+    };
+    match result {
         Ok(response) => response,
         Err(failure) => answer::failure(&exchange, &failure),
-    })
+    }
 }
 
 impl Exchange {
@@ -115,7 +135,6 @@ impl Exchange {
         Rc::new(Self {
             _active: Active::new(&http.conn.worker),
             start: now,
-            wall: SystemTime::now(),
             protocol: Cell::new(wire(version)),
             grpc: Cell::new(false),
             flags: Cell::new(Flags::none()),
@@ -132,10 +151,17 @@ impl Exchange {
             first_tx: Cell::new(None),
             first_rx: Cell::new(None),
             trace: Cell::new(None),
+            carried: Cell::new(false),
+            clock: OnceCell::new(),
             finished: Cell::new(false),
             plan,
             http,
         })
+    }
+
+    /// When it began, as a calendar has it.
+    fn wall(&self) -> SystemTime {
+        SystemTime::now() - self.start.elapsed()
     }
 
     pub fn flag(&self, flag: Flag) {
@@ -163,19 +189,84 @@ impl Exchange {
             .or_else(|| decision.vhost(config).object.clone())
     }
 
-    async fn process(
-        self: &Rc<Self>,
-        mut parts: http::request::Parts,
-        body: Incoming,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    /// The listener's limits, or the route's where it has its own.
+    fn limit(&self, forward: Option<&Forward>) {
+        let timeouts = &self.plan.hcm.timeouts;
+        let limits = Limits {
+            answer: None,
+            request: timeouts.request,
+            idle: forward
+                .and_then(|forward| forward.idle_timeout)
+                .unwrap_or(timeouts.stream_idle),
+            stream: forward
+                .and_then(|forward| forward.max_stream)
+                .or(timeouts.max_stream),
+        };
+        if let Some(clock) = self.clock.get() {
+            clock.limit(limits);
+        } else if let Some(clock) = self.http.conn.worker.timers.begin(limits, self.start) {
+            let _first = self.clock.set(Rc::new(clock));
+        }
+    }
+
+    /// The route gives the upstream this long for its answer.
+    pub fn answer_within(&self, limit: Duration) {
+        if self.clock.get().is_none() {
+            let limits = Limits {
+                answer: Some(limit),
+                ..Limits::default()
+            };
+            if let Some(clock) = self.http.conn.worker.timers.begin(limits, self.start) {
+                let _first = self.clock.set(Rc::new(clock));
+            }
+        }
+        if let Some(clock) = self.clock.get() {
+            let now = Instant::now();
+            clock.answer_within(limit, now);
+            if self.source.borrow().is_none() {
+                clock.request_read(now);
+            }
+        }
+    }
+
+    fn count_overdue(&self, overdue: Overdue) {
+        let stats = &self.plan.stats;
+        match overdue {
+            Overdue::Request => stats.downstream_rq_timeout.inc(),
+            Overdue::Idle => stats.downstream_rq_idle_timeout.inc(),
+            Overdue::Stream => stats.downstream_rq_max_duration_reached.inc(),
+            Overdue::Answer => {
+                if let Some(upstream) = self.cluster.borrow().as_ref() {
+                    upstream.stats.upstream_rq_timeout.inc();
+                }
+            }
+        }
+    }
+
+    /// Has a limit passed?
+    fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<Overdue> {
+        match self.clock.get() {
+            None => Poll::Pending,
+            Some(clock) => clock.poll_due(cx),
+        }
+    }
+
+    async fn process(self: &Rc<Self>, arrived: Arrived) -> Result<Response<ResponseBody>, Failure> {
         if self.http.is_refused() {
             let what = "a filter chain for plaintext: the mode of mutual TLS has changed since this connection began";
             return Err(Failure::NotReady {
                 what: what.to_owned(),
             });
         }
-        let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let mut head = head::read(&self.http, &self.plan.hcm, parts)?;
+        let Arrived {
+            parts,
+            spelling,
+            body,
+        } = arrived;
+        self.limit(None);
+        let mut head = head::read(&self.http, &self.plan.hcm, parts, spelling)?;
+        self.carried
+            .set(self.http.http2 && head.version != Version::HTTP_2);
         self.protocol.set(wire(head.version));
         self.grpc.set(is_grpc(&head.headers));
         self.trace(&mut head);
@@ -213,17 +304,23 @@ impl Exchange {
         };
         *self.route.borrow_mut() = Some((config.clone(), decision));
         self.find_cluster(&config, decision, &head.headers);
-        let extra = match filter::run(self, &head, &config, decision).await? {
+        let extra = match filter::run(self, &mut head, &config, decision).await? {
             Filtered::Continue(extra) => extra,
             Filtered::Answer(response) => return Ok(*response),
         };
         let mut response = match &decision.route(&config).action {
             Action::Forward(forward) => {
+                if forward.idle_timeout.is_some() || forward.max_stream.is_some() {
+                    self.limit(Some(forward));
+                }
                 if !body.is_end_stream() {
                     let keep = forward.retry.as_ref().map(|retry| router::replay_bytes(retry));
-                    *self.source.borrow_mut() = Some(Source::new(body, keep.flatten()));
+                    let clock = self.clock.get().cloned();
+                    *self.source.borrow_mut() = Some(Source::new(body, keep.flatten(), clock));
+                } else if let Some(clock) = self.clock.get() {
+                    clock.request_read(self.start);
                 }
-                router::forward(self, head, forward, &config, decision, upgrade).await?
+                router::forward(self, head, forward, &config, decision).await?
             }
             Action::Redirect(redirect) => {
                 let facts = head.facts(&connection);
@@ -364,7 +461,7 @@ impl Exchange {
         stats.answered(status);
         stats.downstream_rq_time.observe_time(elapsed);
         http.in_flight.set(http.in_flight.get() - 1);
-        http.last.set(Instant::now());
+        http.last.set(self.start + elapsed);
         let received = self
             .source
             .borrow()
@@ -430,7 +527,7 @@ impl Exchange {
             &self.plan.log,
             AccessRecord {
                 moment: LogType::DownstreamEnd,
-                start: self.wall,
+                start: self.wall(),
                 times: Times {
                     request_end,
                     first_upstream_tx: self.first_tx.get(),
@@ -510,7 +607,7 @@ impl Exchange {
                 SpanKind::Client
             },
             name,
-            start: self.wall,
+            start: self.wall(),
             duration: elapsed,
             error: status >= 500 || status == 0,
             tags,
@@ -551,8 +648,6 @@ pub struct Held {
     pub flight: router::Flight,
     /// The connection belongs to the pool for plain HTTP/1.x.
     pub plain: bool,
-    /// The route's timeout also bounds the answer's body.
-    pub deadline: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Tail {
@@ -564,8 +659,15 @@ impl Tail {
         }
     }
 
+    pub fn plan(&self) -> &Rc<HttpPlan> {
+        &self.exchange.plan
+    }
+
     pub fn sent(&self, count: usize) {
         self.exchange.sent.set(self.exchange.sent.get() + count as u64);
+        if let Some(clock) = self.exchange.clock.get() {
+            clock.touch();
+        }
     }
 
     pub fn trailers(&self, trailers: &HeaderMap) {
@@ -577,18 +679,19 @@ impl Tail {
         }
     }
 
-    /// Has the route's timeout passed? Then the answer breaks off here.
+    /// Has the route's timeout or another limit passed? Then the answer breaks off here.
     pub fn overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.upstream.as_mut().and_then(|held| held.deadline.as_mut()) else {
-            return false;
-        };
-        if deadline.as_mut().poll(cx) == Poll::Pending {
-            return false;
+        if let Poll::Ready(overdue) = self.exchange.poll_overdue(cx) {
+            self.exchange.count_overdue(overdue);
+            let reply = reply(&overdue.failure(), None);
+            for flag in reply.flags.iter() {
+                self.exchange.flag(flag);
+            }
+            self.exchange.details(reply.details);
+            self.upstream = None;
+            return true;
         }
-        self.exchange.flag(Flag::UpstreamRequestTimeout);
-        self.exchange.details("response_timeout".into());
-        self.upstream = None;
-        true
+        false
     }
 
     /// An upgraded connection has ended: it is nobody's to use again.
@@ -597,7 +700,7 @@ impl Tail {
         self.complete();
     }
 
-    pub fn failed(&self, error: &hyper::Error) {
+    pub fn failed(&self, error: &Broken) {
         tracing::debug!(%error, "the upstream broke off its answer");
         self.exchange.flag(Flag::UpstreamConnectionTermination);
         self.exchange

@@ -1,16 +1,24 @@
 //! The filters before the router, in the order of the configuration. Each is a plain call; only a filter that waits (an
 //! injected delay) makes the exchange wait.
 
+pub mod header_mutation;
+pub mod jwt;
+pub mod local_rate_limit;
+#[cfg(test)]
+mod tests;
+
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, Response};
 
+use local_rate_limit::Limited;
+
 use super::{answer, body::ResponseBody, exchange::Exchange, head::Head};
 use crate::{
     config::{
-        filter::{CorsPolicy, Fault, FilterOverride, HttpFilter, HttpFilterKind, HttpRbac},
+        filter::{CorsPolicy, Fault, FilterOverride, HttpFilterKind, HttpRbac, LocalRateLimit},
         flag::Flag,
-        route::RouteConfig,
+        route::{Mutation, RouteConfig},
     },
     decide::{
         self,
@@ -36,11 +44,11 @@ thread_local! {
 /// Runs the filters.
 pub async fn run(
     exchange: &Rc<Exchange>,
-    head: &Head,
+    head: &mut Head,
     config: &Rc<Arc<RouteConfig>>,
     decision: Decision,
 ) -> Result<Filtered, Failure> {
-    let mut extra = None;
+    let mut extra: Option<HeaderMap> = None;
     for filter in &exchange.plan.hcm.filters {
         let chosen = decision.per_filter(config, &filter.name);
         match chosen {
@@ -51,6 +59,15 @@ pub async fn run(
         match (&filter.kind, chosen) {
             (HttpFilterKind::Rbac(_), Some(FilterOverride::Rbac(rules))) => permit(exchange, head, rules)?,
             (HttpFilterKind::Rbac(rules), _) => permit(exchange, head, rules)?,
+            (HttpFilterKind::Jwt(own), chosen) => {
+                let asked = match chosen {
+                    Some(FilterOverride::Jwt(name)) => jwt::Asked::Named(name),
+                    _ => jwt::Asked::Rules,
+                };
+                if let Filtered::Answer(response) = jwt::run(exchange, head, own, &asked) {
+                    return Ok(Filtered::Answer(response));
+                }
+            }
             (HttpFilterKind::Fault(_), Some(FilterOverride::Fault(fault))) => {
                 fail(exchange, head, fault).await?
             }
@@ -58,26 +75,47 @@ pub async fn run(
             (HttpFilterKind::Cors, Some(FilterOverride::Cors(policy))) => {
                 match cors(exchange, head, policy) {
                     Cors::Pass => {}
-                    Cors::Add(headers) => extra = Some(headers),
+                    Cors::Add(headers) => extra.get_or_insert_default().extend(headers),
                     Cors::Preflight(headers) => {
                         return Ok(Filtered::Answer(Box::new(answer::preflight(exchange, headers))));
                     }
                 }
             }
             (HttpFilterKind::Cors, _) => {}
-            (HttpFilterKind::LocalRateLimit(_) | HttpFilterKind::HeaderMutation(..), _) => {
-                unsupported(filter)?
+            (HttpFilterKind::LocalRateLimit(own), chosen) => {
+                if let Limited::Refused(response) = limit(exchange, head, own, chosen, &mut extra) {
+                    return Ok(Filtered::Answer(response));
+                }
+            }
+            (HttpFilterKind::HeaderMutation(own, _), chosen) => {
+                let of_route: &[Mutation] = match chosen {
+                    Some(FilterOverride::HeaderMutation(request, _)) => request,
+                    _ => &[],
+                };
+                header_mutation::request(exchange, head, own, of_route);
             }
         }
     }
     Ok(Filtered::Continue(extra))
 }
 
-/// The configuration reader refuses these; should one come through, the request must not pass unlimited.
-fn unsupported(filter: &HttpFilter) -> Result<(), Failure> {
-    Err(Failure::Internal {
-        why: format!("filter {} is not available in this proxy", filter.name),
-    })
+/// The route's limit stands in for the filter's own.
+fn limit(
+    exchange: &Rc<Exchange>,
+    head: &mut Head,
+    own: &LocalRateLimit,
+    chosen: Option<&FilterOverride>,
+    extra: &mut Option<HeaderMap>,
+) -> Limited {
+    let limit = match chosen {
+        Some(FilterOverride::LocalRateLimit(limit)) => limit,
+        _ => own,
+    };
+    let limited = local_rate_limit::check(exchange, head, limit);
+    if let Limited::Pass(Some(told)) = &limited {
+        extra.get_or_insert_default().extend(told.clone());
+    }
+    limited
 }
 
 fn permit(exchange: &Rc<Exchange>, head: &Head, rules: &HttpRbac) -> Result<(), Failure> {

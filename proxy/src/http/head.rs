@@ -2,14 +2,11 @@
 //! the upstream alike. What claims to be proven (client certificates, our own private headers) is taken off unless the
 //! connection proves it.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr, rc::Rc};
 
-use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts,
-    uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
 
-use super::{HttpConn, carry};
+use super::{HttpConn, carry, http1::spelling::Spelling};
 use crate::{
     config::{
         hcm::{ClientAddress, ForwardClientCert, Hcm, Underscores},
@@ -18,6 +15,7 @@ use crate::{
     conn::edge,
     decide::{
         facts::{Connection, Facts, canonical_authority, canonical_path},
+        jwt::Kept,
         reply::Failure,
     },
 };
@@ -39,11 +37,13 @@ pub struct Head {
     /// The target as it came, where it was changed.
     pub original: Option<PathAndQuery>,
     pub headers: HeaderMap,
-    /// What the codec keeps beside the headers (their case).
-    pub extensions: Extensions,
+    /// How an HTTP/1.x sender wrote the headers.
+    pub spelling: Option<Rc<Spelling>>,
     pub client: IpAddr,
     /// Answer with a redirect to the canonical path.
     pub redirect: bool,
+    /// Verified tokens whose claims rules may look at.
+    pub tokens: Vec<Kept>,
 }
 
 impl Head {
@@ -56,22 +56,27 @@ impl Head {
             query: self.target.query(),
             headers: &self.headers,
             client: self.client,
+            tokens: &self.tokens,
             connection,
         }
     }
 }
 
 /// Makes a request's head canonical, or says why it cannot be.
-pub fn read(http: &HttpConn, hcm: &Hcm, parts: Parts) -> Result<Head, Failure> {
+pub fn read(
+    http: &HttpConn,
+    hcm: &Hcm,
+    parts: Parts,
+    mut spelling: Option<Rc<Spelling>>,
+) -> Result<Head, Failure> {
     let Parts {
         method,
         uri,
         version,
         mut headers,
-        extensions,
         ..
     } = parts;
-    let version = unpack(http, &mut headers, version);
+    let version = unpack(http, &mut headers, version, &mut spelling);
     if version == Version::HTTP_10 && !hcm.http1.accept_http_10 {
         return Err(Failure::BadRequest {
             why: "this listener does not accept HTTP/1.0 (accept_http_10)",
@@ -133,14 +138,20 @@ pub fn read(http: &HttpConn, hcm: &Hcm, parts: Parts) -> Result<Head, Failure> {
         target,
         original,
         headers,
-        extensions,
+        spelling,
         client,
         redirect,
+        tokens: Vec::new(),
     })
 }
 
 /// Takes our private headers off. A carried request is the HTTP/1.1 it was.
-fn unpack(http: &HttpConn, headers: &mut HeaderMap, version: Version) -> Version {
+fn unpack(
+    http: &HttpConn,
+    headers: &mut HeaderMap,
+    version: Version,
+    spelling: &mut Option<Rc<Spelling>>,
+) -> Version {
     let (carried, peer) = carry::unpack(headers);
     if !http.carrier {
         return version;
@@ -151,7 +162,13 @@ fn unpack(http: &HttpConn, headers: &mut HeaderMap, version: Version) -> Version
     {
         *http.conn.peer_workload.borrow_mut() = workload.into();
     }
-    if carried { Version::HTTP_11 } else { version }
+    match carried {
+        None => version,
+        Some(text) => {
+            *spelling = http.spellings.borrow_mut().of_text(text.as_bytes());
+            Version::HTTP_11
+        }
+    }
 }
 
 fn check_underscores(rule: Underscores, headers: &mut HeaderMap) -> Result<(), Failure> {

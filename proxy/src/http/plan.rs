@@ -2,8 +2,10 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use super::filter::local_rate_limit::Known;
 use crate::{
     config::{
+        filter::HttpFilterKind,
         hcm::{Hcm, RouteSource, TracingProvider},
         route::RouteConfig,
     },
@@ -24,6 +26,10 @@ pub struct HttpPlan {
     pub stats: Local<HttpStats>,
     /// Tracing is on: requests get a trace context.
     pub traced: Option<Traced>,
+    /// A filter changes the headers of answers.
+    pub mutates: bool,
+    /// The numbers of rate limits.
+    pub limits: Known,
 }
 
 /// Tracing of one connection manager.
@@ -56,7 +62,13 @@ impl HttpPlan {
             RouteSource::Inline(config) => Some(Rc::new(config.clone())),
             RouteSource::Rds(_) => None,
         };
+        let mutates = hcm
+            .filters
+            .iter()
+            .any(|filter| matches!(filter.kind, HttpFilterKind::HeaderMutation(..)));
         Self {
+            mutates,
+            limits: Known::default(),
             inline,
             hcm,
             log,

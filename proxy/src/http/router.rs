@@ -1,31 +1,26 @@
 //! Forwards a request: picks an endpoint, takes a connection, sends, waits for the head of the answer; tries again where
 //! the route's policy wants it and the request can be repeated. The plan of one attempt is made first, then carried out.
 
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri,
-};
-use hyper::{body::Incoming, client::conn::TrySendError, upgrade::OnUpgrade};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, uri};
 
 use super::{
-    body::{RequestBody, ResponseBody},
+    body::{Incoming, RequestBody, ResponseBody},
     carry,
     dial::dial,
     exchange::{Exchange, Held, Tail},
     head::Head,
-    upgrade,
+    http1::{self, Manner, client::Ask, encode::RequestLine, spelling::Spelling},
+    http2::client::{self, SendError},
+    mirror, upgrade,
 };
 use crate::{
     balance::outlier::Seen,
     cluster::{
         NoHost, Picked, Upstream,
         connect::{ConnectError, connect},
-        pool::{Lease, Want},
+        pool::{Lease, Shared, Single, Want},
     },
     config::{
         action::{Forward, Retry, RetryOn},
@@ -91,7 +86,7 @@ struct Plan<'a> {
     authority_from_endpoint: bool,
     target: uri::PathAndQuery,
     headers: HeaderMap,
-    extensions: http::Extensions,
+    spelling: Option<Rc<Spelling>>,
     /// The downstream's protocol is HTTP/2 (carried HTTP/1.1 is not).
     http2: bool,
     http10: bool,
@@ -102,9 +97,17 @@ struct Plan<'a> {
     count_attempts: bool,
 }
 
+/// An upstream's answer.
+pub struct Answer {
+    pub response: Response<Incoming>,
+    /// How it was written.
+    pub manner: Manner,
+    pub held: Held,
+}
+
 /// How one attempt ended.
 enum Attempt {
-    Answer(Box<(Response<Incoming>, Held)>),
+    Answer(Box<Answer>),
     Failed { failure: Failure, outcome: Ended },
 }
 
@@ -128,7 +131,6 @@ pub async fn forward(
     forward: &Forward,
     config: &Rc<Arc<RouteConfig>>,
     decision: Decision,
-    on_upgrade: Option<OnUpgrade>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let Some(upstream) = exchange.cluster.borrow().clone() else {
         exchange.plan.stats.no_cluster.inc();
@@ -143,53 +145,17 @@ pub async fn forward(
     };
     let upgrade = upgrade::asked(&head, exchange, forward)?;
     let mut plan = plan(exchange, upstream, head, forward, config, decision, upgrade);
-    let started = Instant::now();
-    let answer = match forward.timeout {
-        None => plan.run().await?,
-        Some(limit) => {
-            let attempts = plan.run();
-            tokio::pin!(attempts);
-            loop {
-                let due = remaining(exchange, started, limit);
-                tokio::select! {
-                    result = attempts.as_mut() => break result?,
-                    () = tokio::time::sleep(due) => {}
-                }
-                if remaining(exchange, started, limit).is_zero() {
-                    plan_timeout(exchange);
-                    return Err(Failure::UpstreamTimeout);
-                }
-            }
-        }
-    };
-    let (response, mut held) = *answer;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switch(exchange, response, held, on_upgrade);
+    if !forward.mirrors.is_empty() {
+        mirror::start(exchange, forward, &plan.original());
     }
-    held.deadline = forward.timeout.map(|limit| {
-        let due = remaining(exchange, started, limit);
-        Box::pin(tokio::time::sleep(due))
-    });
-    Ok(respond(exchange, response, held))
-}
-
-/// A route's timeout begins when the whole request has arrived.
-fn remaining(exchange: &Exchange, started: Instant, limit: Duration) -> Duration {
-    let source = exchange.source.borrow();
-    let since = match source.as_ref() {
-        None => started,
-        Some(source) => match source.ended.get() {
-            Some(ended) => ended,
-            None => return limit,
-        },
-    };
-    limit.saturating_sub(since.elapsed())
-}
-
-fn plan_timeout(exchange: &Exchange) {
-    if let Some(upstream) = exchange.cluster.borrow().as_ref() {
-        upstream.stats.upstream_rq_timeout.inc();
+    if let Some(limit) = forward.timeout {
+        exchange.answer_within(limit);
     }
+    let answer = *plan.run().await?;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade::switch(exchange, answer);
+    }
+    Ok(respond(exchange, answer))
 }
 
 fn plan<'a>(
@@ -246,6 +212,9 @@ fn plan<'a>(
             MutationField::Header(_) => {}
         },
     );
+    if !upgrade {
+        carry::strip_connection_headers(headers);
+    }
     let retry = forward.retry.clone();
     Plan {
         exchange,
@@ -257,7 +226,7 @@ fn plan<'a>(
         authority_from_endpoint: host == Host::Endpoint,
         target,
         headers: head.headers,
-        extensions: head.extensions,
+        spelling: head.spelling,
         http2: head.version == Version::HTTP_2,
         http10: head.version == Version::HTTP_10,
         upgrade,
@@ -268,8 +237,21 @@ fn plan<'a>(
 }
 
 impl Plan<'_> {
+    /// As copies of the request see it.
+    fn original(&self) -> mirror::Original<'_> {
+        mirror::Original {
+            method: &self.method,
+            scheme: self.scheme,
+            authority: &self.authority,
+            target: &self.target,
+            headers: &self.headers,
+            http2: self.http2,
+            upgrade: self.upgrade,
+        }
+    }
+
     /// Attempts until one gives an answer to pass on.
-    async fn run(&mut self) -> Result<Box<(Response<Incoming>, Held)>, Failure> {
+    async fn run(&mut self) -> Result<Box<Answer>, Failure> {
         let mut tried: Vec<u32> = Vec::new();
         let retries = self.retry.as_ref().map_or(0, |retry| retry.retries);
         let mut number = 0;
@@ -297,13 +279,14 @@ impl Plan<'_> {
             };
             match attempt {
                 Attempt::Answer(answer) => {
-                    let status = answer.0.status();
-                    let grpc = grpc_status(answer.0.headers());
-                    answer.1.picked.seen(Seen::Response(status.as_u16()));
+                    let status = answer.response.status();
+                    let headers = answer.response.headers();
+                    let grpc = grpc_status(headers);
+                    answer.held.picked.seen(Seen::Response(status.as_u16()));
                     let outcome = Outcome::Response {
                         status,
                         grpc,
-                        headers: answer.0.headers(),
+                        headers,
                     };
                     if last || !self.may_retry(&outcome) {
                         if number > 1 && !status.is_server_error() {
@@ -429,44 +412,110 @@ impl Plan<'_> {
             Err(failed) => return failed,
         };
         self.note_connection(&picked, &lease);
-        let request = self.request(&picked, &lease, last, number);
-        self.exchange.first_tx.set(Some(self.exchange.start.elapsed()));
-        let sent = Instant::now();
-        let (lease, result) = match lease {
-            Lease::Single(mut single) => {
-                let result = single.sender.try_send_request(request).await;
-                (Lease::Single(single), result)
-            }
-            Lease::Shared(stream) => {
-                let result = stream.0.sender.clone().try_send_request(request).await;
-                (Lease::Shared(stream), result)
+        if self.count_attempts {
+            self.headers.insert(X_ENVOY_ATTEMPT, number.into());
+        }
+        let sent = self.exchange.start.elapsed();
+        self.exchange.first_tx.set(Some(sent));
+        let result = match &lease {
+            Lease::Single(single) => self.send_single(&picked, single).await,
+            Lease::Shared(stream) => self.send_shared(&picked, &stream.0, last).await,
+        };
+        let (response, manner) = match result {
+            Ok(answer) => answer,
+            Err(failed) => {
+                picked.seen(Seen::Reset);
+                self.upstream.stats.upstream_rq_rx_reset.inc();
+                return failed;
             }
         };
-        match result {
-            Ok(response) => {
-                self.exchange.first_rx.set(Some(self.exchange.start.elapsed()));
-                self.upstream.stats.upstream_rq_time.observe_time(sent.elapsed());
-                self.upstream.stats.answered(response.status().as_u16());
-                let host = &picked.host.stats;
-                host.rq_total.inc();
-                if response.status().is_server_error() {
-                    host.rq_error.inc()
+        let received = self.exchange.start.elapsed();
+        self.exchange.first_rx.set(Some(received));
+        self.upstream.stats.upstream_rq_time.observe_time(received - sent);
+        self.upstream.stats.answered(response.status().as_u16());
+        let host = &picked.host.stats;
+        host.rq_total.inc();
+        if response.status().is_server_error() {
+            host.rq_error.inc()
+        } else {
+            host.rq_success.inc()
+        }
+        let held = Held {
+            lease,
+            picked,
+            flight,
+            plain,
+        };
+        Attempt::Answer(Box::new(Answer {
+            response,
+            manner,
+            held,
+        }))
+    }
+
+    fn body(&self) -> RequestBody {
+        match self.exchange.source.borrow().as_ref() {
+            None => RequestBody::empty(),
+            Some(source) => RequestBody::of(source.clone()),
+        }
+    }
+
+    /// The host to ask for: the endpoint's own name, where the route wants that.
+    fn authority(&self, picked: &Picked) -> HeaderValue {
+        if self.authority_from_endpoint
+            && let Some(endpoint) = &picked.endpoint
+            && let Ok(name) = HeaderValue::from_str(&endpoint.hostname)
+            && !name.is_empty()
+        {
+            return name;
+        }
+        self.authority.clone()
+    }
+
+    async fn send_single(
+        &self,
+        picked: &Picked,
+        single: &Single,
+    ) -> Result<(Response<Incoming>, Manner), Attempt> {
+        let authority = self.authority(picked);
+        let ask = Ask {
+            line: RequestLine {
+                method: &self.method,
+                target: self.target.as_str(),
+                version: if self.http10 {
+                    Version::HTTP_10
                 } else {
-                    host.rq_success.inc()
-                }
-                let held = Held {
-                    lease,
-                    picked,
-                    flight,
-                    plain,
-                    deadline: None,
-                };
-                Attempt::Answer(Box::new((response, held)))
+                    Version::HTTP_11
+                },
+                authority: &authority,
+            },
+            headers: &self.headers,
+            spelling: self.spelling.as_deref(),
+            upgrade: self.upgrade,
+            max_headers: self.upstream.cluster.http.max_response_headers_count,
+        };
+        match http1::client::send(&single.wire, ask, self.body()).await {
+            Ok((response, manner)) => Ok((response.map(Incoming::Http1), manner)),
+            Err(error) => Err(self.failed_single(&error, single.wire.flushed.get() > 0)),
+        }
+    }
+
+    async fn send_shared(
+        &mut self,
+        picked: &Picked,
+        shared: &Shared,
+        last: bool,
+    ) -> Result<(Response<Incoming>, Manner), Attempt> {
+        let request = self.request(picked, shared, last);
+        match client::send(&shared.sender, request, self.body()).await {
+            Ok(response) => {
+                let mut response = response.map(Incoming::Http2);
+                let carrier = shared.facts.carrier;
+                let known = &mut shared.known.borrow_mut();
+                let manner = carry::unpack_answer(response.headers_mut(), carrier, known);
+                Ok((response, manner))
             }
-            Err(error) => {
-                picked.seen(Seen::Reset);
-                self.failed(error)
-            }
+            Err(error) => Err(self.failed_shared(error)),
         }
     }
 
@@ -595,106 +644,98 @@ impl Plan<'_> {
         }
     }
 
-    /// The request for this connection. The headers stay only where a further attempt may need them.
-    fn request(&mut self, picked: &Picked, lease: &Lease, last: bool, number: u32) -> Request<RequestBody> {
-        let shared = matches!(lease, Lease::Shared(_));
-        let repeat = !last
-            && self
-                .retry
-                .as_ref()
-                .is_some_and(|retry| shared || replay_bytes(retry).is_some());
+    /// The request for a shared connection. The headers stay only where a further attempt may need them.
+    fn request(&mut self, picked: &Picked, shared: &Shared, last: bool) -> Request<()> {
         let mut headers = std::mem::take(&mut self.headers);
-        if repeat {
+        if !last && self.retry.is_some() {
             self.headers = headers.clone();
         }
-        if self.count_attempts {
-            headers.insert(X_ENVOY_ATTEMPT, number.into());
-        }
-        let mut authority = self.authority.clone();
-        if self.authority_from_endpoint
-            && let Some(endpoint) = &picked.endpoint
-            && let Ok(name) = HeaderValue::from_str(&endpoint.hostname)
-            && !name.is_empty()
-        {
-            authority = name;
-        }
-        let facts = lease.facts();
+        let facts = &shared.facts;
         if facts.carrier {
             if !self.http2 {
-                carry::mark(&mut headers);
+                carry::mark(&mut headers, self.spelling.as_deref());
             }
             if !facts.introduced.replace(true) {
                 let own = &self.exchange.http.conn.worker.own;
                 carry::introduce(&mut headers, &own.workload.to_metadata());
             }
         }
-        let body = match self.exchange.source.borrow().as_ref() {
-            None => RequestBody::empty(),
-            Some(source) => RequestBody::of(source.clone()),
-        };
-        let mut request = Request::new(body);
+        let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
-        if shared {
-            carry::strip_connection_headers(&mut headers);
-            *request.version_mut() = Version::HTTP_2;
-            *request.uri_mut() = absolute(self.scheme, &authority, &self.target);
-        } else {
-            if !self.upgrade {
-                carry::strip_connection_headers(&mut headers);
-            }
-            *request.version_mut() = if self.http10 {
-                Version::HTTP_10
-            } else {
-                Version::HTTP_11
-            };
-            *request.uri_mut() = Uri::from(self.target.clone());
-            headers.insert(header::HOST, authority);
-            *request.extensions_mut() = self.extensions.clone();
-        }
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = absolute(self.scheme, &self.authority(picked), &self.target);
         *request.headers_mut() = headers;
         request
     }
 
-    /// What a failed send means.
-    fn failed(&mut self, mut error: TrySendError<Request<RequestBody>>) -> Attempt {
-        let unsent = error.take_message();
-        let request_sent = unsent.is_none();
-        if let Some(request) = unsent
-            && self.headers.is_empty()
-        {
-            let (request::Parts { headers, .. }, _) = request.into_parts();
-            self.headers = headers;
-            self.headers.remove(header::HOST);
-            carry::unpack(&mut self.headers);
-        }
-        let error = error.into_error();
-        if self
-            .exchange
-            .source
-            .borrow()
-            .as_ref()
-            .is_some_and(|source| source.failed.get())
-        {
-            return Attempt::Failed {
-                failure: Failure::DownstreamClosed,
-                outcome: Ended::Final,
-            };
-        }
-        let refused = refused_stream(&error);
-        self.upstream.stats.upstream_rq_rx_reset.inc();
-        let why = describe(&error);
-        let failure = if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-            Failure::UpstreamClosed
-        } else if error.is_parse() {
-            self.upstream.stats.upstream_cx_protocol_error.inc();
-            Failure::UpstreamProtocol { why }
+    /// The downstream broke its own request off: nobody waits for an answer.
+    fn downstream_failed(&self) -> Option<Attempt> {
+        let source = self.exchange.source.borrow();
+        let source = source.as_ref().filter(|source| source.failed.get())?;
+        let failure = if source.malformed.get() {
+            Failure::BadRequest {
+                why: "the chunks or trailers of the request's body are malformed",
+            }
         } else {
-            Failure::UpstreamReset { why }
+            Failure::DownstreamClosed
         };
-        let outcome = if refused {
-            Ended::Refused
-        } else {
-            Ended::Reset { request_sent }
+        Some(Attempt::Failed {
+            failure,
+            outcome: Ended::Final,
+        })
+    }
+
+    /// What a failed exchange on an HTTP/1.x connection means.
+    fn failed_single(&self, error: &http1::Error, request_sent: bool) -> Attempt {
+        if let Some(failed) = self.downstream_failed() {
+            return failed;
+        }
+        let failure = match error {
+            http1::Error::Closed => Failure::UpstreamClosed,
+            http1::Error::Head(_) | http1::Error::Body(_) => {
+                self.upstream.stats.upstream_cx_protocol_error.inc();
+                let why = error.to_string();
+                Failure::UpstreamProtocol { why }
+            }
+            http1::Error::Io(_) | http1::Error::Length | http1::Error::Source => {
+                let why = error.to_string();
+                Failure::UpstreamReset { why }
+            }
+        };
+        Attempt::Failed {
+            failure,
+            outcome: Ended::Reset { request_sent },
+        }
+    }
+
+    /// What a failed exchange on a shared connection means.
+    fn failed_shared(&mut self, error: SendError) -> Attempt {
+        let why = error.to_string();
+        if let Some(failed) = self.downstream_failed() {
+            return failed;
+        }
+        let (error, request_sent) = match error {
+            SendError::Unsent(error, request) => {
+                if self.headers.is_empty() {
+                    self.headers = request.into_parts().0.headers;
+                    carry::unpack(&mut self.headers);
+                }
+                (Some(error), false)
+            }
+            SendError::Stream(error) => (Some(error), true),
+            SendError::Source => (None, true),
+        };
+        let outcome = match &error {
+            Some(error) if refused_stream(error) => Ended::Refused,
+            _ => Ended::Reset { request_sent },
+        };
+        let failure = match error {
+            Some(error) if error.is_io() || error.is_go_away() => Failure::UpstreamClosed,
+            Some(error) if error.is_library() && !error.is_reset() => {
+                self.upstream.stats.upstream_cx_protocol_error.inc();
+                Failure::UpstreamProtocol { why }
+            }
+            _ => Failure::UpstreamReset { why },
         };
         Attempt::Failed { failure, outcome }
     }
@@ -709,28 +750,10 @@ impl Drop for Retrying {
     }
 }
 
-/// The error with its causes: hyper's own text leaves them out.
-fn describe(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// Did the peer say that it did not look at the request? (RFC 9113 §8.7)
-fn refused_stream(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || (h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR));
-        }
-        cause = error.source();
-    }
-    false
+fn refused_stream(error: &h2::Error) -> bool {
+    error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        || error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 fn absolute(scheme: &str, authority: &HeaderValue, target: &uri::PathAndQuery) -> Uri {
@@ -747,7 +770,12 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 }
 
 /// The upstream's answer as the downstream gets it.
-fn respond(exchange: &Rc<Exchange>, response: Response<Incoming>, held: Held) -> Response<ResponseBody> {
+fn respond(exchange: &Rc<Exchange>, answer: Answer) -> Response<ResponseBody> {
+    let Answer {
+        response,
+        mut manner,
+        held,
+    } = answer;
     let (mut parts, incoming) = response.into_parts();
     carry::strip_connection_headers(&mut parts.headers);
     parts.version = if exchange.http.http2 {
@@ -756,13 +784,20 @@ fn respond(exchange: &Rc<Exchange>, response: Response<Incoming>, held: Held) ->
         Version::HTTP_11
     };
     super::answer::finish_head(exchange, &mut parts.headers, true);
+    if exchange.carried.get() {
+        carry::mark_answer(&mut parts.headers, std::mem::take(&mut manner));
+    }
     exchange.details("via_upstream".into());
     let tail = Tail::new(exchange.clone(), Some(Box::new(held)));
-    let response = Response::from_parts(parts, ResponseBody::Upstream { incoming, tail });
+    let body = ResponseBody::Upstream {
+        incoming,
+        tail,
+        manner,
+    };
+    let mut response = Response::from_parts(parts, body);
     exchange.answered(&response);
-    let mut response = response;
-    if let ResponseBody::Upstream { incoming, tail } = response.body_mut()
-        && hyper::body::Body::is_end_stream(incoming)
+    if let ResponseBody::Upstream { incoming, tail, .. } = response.body_mut()
+        && http_body::Body::is_end_stream(incoming)
     {
         tail.complete();
     }

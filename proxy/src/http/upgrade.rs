@@ -3,20 +3,22 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::{Response, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
 
 use super::{
     answer,
-    body::ResponseBody,
-    exchange::{Exchange, Held, Tail},
+    body::{Incoming, ResponseBody},
+    exchange::{Exchange, Tail},
     head::Head,
+    http1::Manner,
+    router::Answer,
 };
 use crate::{
     config::action::Forward,
-    conn::copy::{Traffic, copy},
+    conn::{
+        copy::{Traffic, copy},
+        io::Io,
+    },
     decide::reply::Failure,
 };
 
@@ -60,48 +62,53 @@ pub fn asked(head: &Head, exchange: &Exchange, forward: &Forward) -> Result<bool
     Err(Failure::UpgradeRefused)
 }
 
-/// The upstream has switched: answer the downstream and copy from then on.
-pub fn switch(
-    exchange: &Rc<Exchange>,
-    mut response: Response<Incoming>,
-    held: Held,
-    downstream: Option<OnUpgrade>,
-) -> Result<Response<ResponseBody>, Failure> {
-    let Some(downstream) = downstream else {
-        let why = "the upstream switched protocols, but the downstream cannot".to_owned();
+/// What follows the head of an answer that switches protocols.
+pub struct Switched {
+    upstream: Io,
+    tail: Tail,
+    /// How the answer was written.
+    pub manner: Manner,
+}
+
+/// The upstream has switched: the downstream is told, and bytes are copied from then on.
+pub fn switch(exchange: &Rc<Exchange>, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
+    let Answer {
+        response,
+        manner,
+        held,
+    } = answer;
+    let (mut parts, body) = response.into_parts();
+    let upstream = match &body {
+        Incoming::Http1(body) => body.0.into_io(),
+        Incoming::Http2(_) => None,
+    };
+    let Some(upstream) = upstream.filter(|_| !exchange.http.http2) else {
+        let why = "the upstream switched protocols where that is not possible".to_owned();
         return Err(Failure::UpstreamProtocol { why });
     };
-    let upstream = hyper::upgrade::on(&mut response);
-    let (mut parts, _) = response.into_parts();
     answer::finish_head(exchange, &mut parts.headers, true);
-    let stats = exchange.plan.stats.clone();
-    stats.downstream_cx_upgrades_total.inc();
+    exchange.plan.stats.downstream_cx_upgrades_total.inc();
     exchange.details("via_upstream".into());
-    let response = Response::from_parts(
-        parts,
-        ResponseBody::Local {
-            bytes: None::<Bytes>,
-            tail: None,
-        },
-    );
+    let switched = Switched {
+        upstream,
+        tail: Tail::new(exchange.clone(), Some(Box::new(held))),
+        manner,
+    };
+    let response = Response::from_parts(parts, ResponseBody::Switched(Box::new(switched)));
     exchange.answered(&response);
-    let tail = Tail::new(exchange.clone(), Some(Box::new(held)));
-    tokio::task::spawn_local(async move {
-        let Ok((downstream, upstream)) = tokio::try_join!(downstream, upstream) else {
-            return;
-        };
+    Ok(response)
+}
+
+impl Switched {
+    /// Copies until either side ends.
+    pub async fn run(mut self, mut downstream: Io) {
+        let stats = self.tail.plan().stats.clone();
         stats.downstream_cx_upgrades_active.inc();
         let traffic = Traffic::default();
-        copy(
-            &mut TokioIo::new(downstream),
-            &mut TokioIo::new(upstream),
-            None,
-            &traffic,
-        )
-        .await;
+        copy(&mut downstream, &mut self.upstream, None, &traffic).await;
         stats.downstream_cx_upgrades_active.dec();
-        tail.sent(usize::try_from(traffic.sent.get()).unwrap_or(usize::MAX));
-        tail.end_of_upgrade();
-    });
-    Ok(response)
+        self.tail
+            .sent(usize::try_from(traffic.sent.get()).unwrap_or(usize::MAX));
+        self.tail.end_of_upgrade();
+    }
 }

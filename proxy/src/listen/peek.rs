@@ -1,6 +1,6 @@
 //! Looks at the first bytes of a connection: a TLS hello, HTTP, or neither. The bytes are kept and read again by whoever
-//! serves the connection. A client that says nothing is waited for only briefly ([`GRACE`]): its server may be the one to
-//! speak first, and whoever does decides (see `conn::tcp`).
+//! serves the connection. A client that says nothing is waited for only briefly ([`GRACE`]; where TLS may come, as
+//! [`super::grace`] says): its server may be the one to speak first, and whoever does decides (see `conn::tcp`).
 
 use std::{io, time::Duration};
 
@@ -19,8 +19,6 @@ use crate::{
 
 /// How long a silent client is given before the server may speak first.
 pub const GRACE: Duration = Duration::from_millis(20);
-/// The same where TLS may come, and the client is most likely a proxy on a busy machine.
-pub const HELLO_GRACE: Duration = Duration::from_millis(500);
 /// The most that is looked at: a TLS record is at most 16 KiB and a hello fits into one.
 const LIMIT: usize = 17 * 1024;
 

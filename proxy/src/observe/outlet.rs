@@ -1,11 +1,15 @@
 //! From the workers to the outside: each worker pushes finished records and spans into a ring of its own through its
 //! [`Recorder`]; one task on the control thread takes them, applies the filters, and gives lines to the writer, entries
 //! to the access-log service and spans to the collectors. Rings hold [`RING`] items per worker; what does not fit is
-//! dropped and counted, here and at every later step. A batch is taken [`INTERVAL`] after its first item.
+//! dropped and counted, here and at every later step. A batch is taken [`INTERVAL`] after its first item. How many records
+//! an access-log service has missed is told to it with the next batch it gets.
 
 use std::{
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -38,20 +42,40 @@ enum Item {
     Span(Box<Span>),
 }
 
+/// One worker's ring, and what did not fit into it since it was last taken.
+struct Lane {
+    ring: Ring<Item>,
+    /// Access records.
+    records: AtomicU64,
+    /// Of these, those that an access-log service would have got.
+    reports: AtomicU64,
+    spans: AtomicU64,
+}
+
 /// A worker's end. Not `Send`.
 #[derive(Clone)]
-pub struct Recorder(Rc<Arc<Ring<Item>>>);
+pub struct Recorder(Rc<Arc<Lane>>);
 
 impl Recorder {
     /// Hands a finished record to the logs of `plan`. Never waits.
     pub fn record(&self, plan: &Arc<Plan>, record: AccessRecord) {
-        self.0.push(Item::Access(Arc::clone(plan), Box::new(record)));
+        if !self.0.ring.push(Item::Access(Arc::clone(plan), Box::new(record))) {
+            self.0.records.fetch_add(1, Relaxed);
+            let reported = plan.logs().iter().any(|log| is_report(&log.sink));
+            self.0.reports.fetch_add(reported.into(), Relaxed);
+        }
     }
 
     /// Hands a finished span to its collector. Never waits.
     pub fn span(&self, span: Span) {
-        self.0.push(Item::Span(Box::new(span)));
+        if !self.0.ring.push(Item::Span(Box::new(span))) {
+            self.0.spans.fetch_add(1, Relaxed);
+        }
     }
+}
+
+fn is_report(sink: &Sink) -> bool {
+    matches!(sink, Sink::HttpGrpc(_) | Sink::TcpGrpc(_))
 }
 
 /// The control thread's end.
@@ -59,7 +83,7 @@ impl Recorder {
 pub struct Outlet(Arc<Inner>);
 
 struct Inner {
-    rings: Mutex<Vec<Arc<Ring<Item>>>>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
     wake: Arc<Notify>,
     stats: Stats,
     host: Host,
@@ -73,7 +97,7 @@ impl Outlet {
     pub fn new(stats: Stats, host: Host, connect: Arc<dyn Connect>) -> Self {
         let (wake, end, ended) = (Arc::new(Notify::new()), Notify::new(), Notify::new());
         let inner = Inner {
-            rings: Mutex::default(),
+            lanes: Mutex::default(),
             wake,
             stats,
             host,
@@ -86,9 +110,14 @@ impl Outlet {
 
     /// A worker's end; call it on the worker's thread.
     pub fn recorder(&self) -> Recorder {
-        let ring = Arc::new(Ring::new(RING, Arc::clone(&self.0.wake)));
-        self.rings().push(Arc::clone(&ring));
-        Recorder(Rc::new(ring))
+        let lane = Arc::new(Lane {
+            ring: Ring::new(RING, Arc::clone(&self.0.wake)),
+            records: AtomicU64::new(0),
+            reports: AtomicU64::new(0),
+            spans: AtomicU64::new(0),
+        });
+        self.lanes().push(Arc::clone(&lane));
+        Recorder(Rc::new(lane))
     }
 
     /// Runs until [`Outlet::finish`]. While the process drains there is still traffic, so batches only get shorter.
@@ -129,13 +158,15 @@ impl Outlet {
 
     /// Takes what the workers handed over since the last pass.
     fn pass(&self, writer: &mut Writer, reports: &mut report::Reports) {
-        let rings: Vec<_> = self.rings().clone();
-        for ring in rings {
-            let (items, dropped) = ring.take();
-            if dropped > 0 {
-                self.0.stats.control().access_log_dropped.add_shared(dropped);
-            }
-            for item in items {
+        let lanes: Vec<_> = self.lanes().clone();
+        for lane in lanes {
+            let control = self.0.stats.control();
+            control
+                .access_log_dropped
+                .add_shared(lane.records.swap(0, Relaxed));
+            control.spans_dropped.add_shared(lane.spans.swap(0, Relaxed));
+            reports.lost(lane.reports.swap(0, Relaxed));
+            for item in lane.ring.take() {
                 match item {
                     Item::Access(plan, record) => self.access(&plan, &record, writer, reports),
                     Item::Span(span) => reports.span(*span),
@@ -170,8 +201,8 @@ impl Outlet {
         }
     }
 
-    fn rings(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Ring<Item>>>> {
-        self.0.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Lane>>> {
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Each destination has one task on the control thread and a queue of [`QUEUE`] batches in front of it. A destination
 //! that is slow or down costs its own entries, which are counted, and nothing else: no request waits, no other
-//! destination notices, memory does not grow.
+//! destination notices, memory does not grow. An access-log service is told with its next batch how many entries it has
+//! missed: `dropped` in our own metadata of an entry, which Envoy's own consumers ignore.
 
 mod entry;
 mod service;
@@ -10,7 +11,13 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use http::HeaderName;
 use mesh_proto::envoy::data::accesslog::v3::{HttpAccessLogEntry, TcpAccessLogEntry};
@@ -73,6 +80,8 @@ struct LogDestination {
     sink: GrpcSink,
     pending: Pending,
     queue: mpsc::Sender<Entries>,
+    /// Entries it has missed and was not told of yet.
+    lost: Arc<AtomicU64>,
 }
 
 struct SpanDestination {
@@ -87,6 +96,8 @@ pub struct Reports {
     connect: Arc<dyn Connect>,
     logs: Vec<LogDestination>,
     spans: HashMap<Arc<Target>, SpanDestination>,
+    /// Entries lost before there was a destination for them.
+    early: u64,
     tasks: JoinSet<()>,
 }
 
@@ -98,6 +109,7 @@ impl Reports {
             connect,
             logs: Vec::new(),
             spans: HashMap::new(),
+            early: 0,
             tasks: JoinSet::new(),
         }
     }
@@ -113,6 +125,16 @@ impl Reports {
         match &record.http {
             Some(http) => pending.http.push(http_entry(record, http, sink, wanted)),
             None => pending.tcp.push(tcp_entry(record)),
+        }
+    }
+
+    /// So many records were lost before anybody could see for whom they were: every service may have missed them.
+    pub fn lost(&mut self, count: u64) {
+        if self.logs.is_empty() {
+            self.early += count;
+        }
+        for destination in &self.logs {
+            destination.lost.fetch_add(count, Relaxed);
         }
     }
 
@@ -146,12 +168,16 @@ impl Reports {
     /// Hands the batches to their tasks. Never waits.
     pub fn flush(&mut self) {
         let control = self.stats.control();
-        for LogDestination { pending, queue, .. } in &mut self.logs {
+        for LogDestination {
+            pending, queue, lost, ..
+        } in &mut self.logs
+        {
             let Pending { http, tcp } = std::mem::take(pending);
             for entries in [Entries::Http(http), Entries::Tcp(tcp)] {
                 let count = entries.len();
                 if count > 0 && queue.try_send(entries).is_err() {
                     control.report_dropped.add_shared(count as u64);
+                    lost.fetch_add(count as u64, Relaxed);
                 }
             }
         }
@@ -181,18 +207,21 @@ impl Reports {
             self.logs.remove(0);
         }
         let (queue, batches) = mpsc::channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(std::mem::take(&mut self.early)));
         let task = service::run(
             sink.clone(),
             self.host.clone(),
             Arc::clone(&self.connect),
             batches,
             self.stats.clone(),
+            Arc::clone(&lost),
         );
         self.tasks.spawn(task);
         self.logs.push(LogDestination {
             sink: sink.clone(),
             pending: Pending::default(),
             queue,
+            lost,
         });
         Some(self.logs.len() - 1)
     }

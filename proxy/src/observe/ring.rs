@@ -1,11 +1,9 @@
 //! The bounded place between a worker and the control thread: the worker pushes finished records, the control thread
-//! takes them all at once, a few times a second. Full means dropped and counted, never waiting. The lock is held for a
-//! push or a swap of two vectors, and only those two threads know it; the reader is woken once per batch, not per record.
+//! takes them all at once, a few times a second. Full means dropped, which the worker is told, never waiting. The lock is
+//! held for a push or a swap of two vectors, and only those two threads know it; the reader is woken once per batch, not
+//! per record.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -13,7 +11,6 @@ use tokio::sync::Notify;
 pub struct Ring<T> {
     items: Mutex<Vec<T>>,
     capacity: usize,
-    dropped: AtomicU64,
     wake: Arc<Notify>,
 }
 
@@ -23,18 +20,16 @@ impl<T> Ring<T> {
         Self {
             items: Mutex::default(),
             capacity,
-            dropped: AtomicU64::new(0),
             wake,
         }
     }
 
-    /// Never waits: past the bound the item is dropped and counted.
-    pub fn push(&self, item: T) {
+    /// Never waits: past the bound the item is dropped, and the answer is `false`.
+    #[must_use]
+    pub fn push(&self, item: T) -> bool {
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         if items.len() >= self.capacity {
-            drop(items);
-            self.dropped.fetch_add(1, Relaxed);
-            return;
+            return false;
         }
         items.push(item);
         let first = items.len() == 1;
@@ -42,12 +37,12 @@ impl<T> Ring<T> {
         if first {
             self.wake.notify_one();
         }
+        true
     }
 
-    /// Everything since the last call, and how many were dropped since then.
-    pub fn take(&self) -> (Vec<T>, u64) {
-        let items = std::mem::take(&mut *self.items.lock().unwrap_or_else(PoisonError::into_inner));
-        (items, self.dropped.swap(0, Relaxed))
+    /// Everything since the last call.
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.items.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -56,14 +51,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn full_means_dropped_and_counted() {
+    async fn full_means_dropped() {
         let wake = Arc::new(Notify::new());
         let ring = Ring::new(2, Arc::clone(&wake));
-        for n in 0..5 {
-            ring.push(n);
-        }
+        assert_eq!((0..5).map(|n| ring.push(n)).filter(|taken| !taken).count(), 3);
         wake.notified().await;
-        assert_eq!(ring.take(), (vec![0, 1], 3));
-        assert_eq!(ring.take(), (vec![], 0));
+        assert_eq!(ring.take(), [0, 1]);
+        assert!(ring.push(5));
+        assert_eq!(ring.take(), [5]);
     }
 }

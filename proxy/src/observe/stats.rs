@@ -4,9 +4,11 @@
 //! to cells of its own: no lock and no shared cache line per request. The registry's lock is taken at first sight and by
 //! the scrape. What bounds it: named groups follow the configuration ([`Stats::forget_clusters`] drops what left it);
 //! label sets of the standard metrics are capped, and everything past the cap is counted under one set named `other`,
-//! and `stats.label_sets_overflow` says how often that happened.
+//! and `stats.label_sets_overflow` says how often that happened; those that nothing was counted for in a long time leave
+//! ([`expire`]).
 
 mod cell;
+pub mod expire;
 mod expose;
 mod groups;
 mod request;
@@ -44,8 +46,8 @@ struct Registry {
     http: BTreeMap<Arc<str>, Shards<HttpStats>>,
     tcp: BTreeMap<Arc<str>, Shards<TcpStats>>,
     named: BTreeMap<Arc<str>, Shards<Counter>>,
-    requests: HashMap<RequestKey, Shards<RequestCells>>,
-    connections: HashMap<ConnectionKey, Shards<TcpCells>>,
+    requests: HashMap<RequestKey, expire::Set<RequestCells>>,
+    connections: HashMap<ConnectionKey, expire::Set<TcpCells>>,
 }
 
 struct Inner {

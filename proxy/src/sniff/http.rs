@@ -52,15 +52,16 @@ fn request_line(bytes: &[u8]) -> Sniff<Version> {
         Some(b' ') if method > 0 => {}
         Some(_) => return Sniff::Not,
     }
-    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-        let bad = bytes.iter().any(|byte| byte.is_ascii_control() && *byte != b'\r');
-        return if bad || bytes.len() > MAX_LINE {
-            Sniff::Not
-        } else {
-            Sniff::NeedMore
-        };
-    };
-    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let line = &bytes[..end.unwrap_or(bytes.len())];
+    // The same for a part of the line as for all of it, so that no verdict depends on how the bytes come.
+    if line.len() > MAX_LINE || line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\r') {
+        return Sniff::Not;
+    }
+    if end.is_none() {
+        return Sniff::NeedMore;
+    }
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     match line.rsplit(|byte| *byte == b' ').next() {
         Some(b"HTTP/1.1") => Sniff::Found(Version::Http11),
         Some(b"HTTP/1.0") => Sniff::Found(Version::Http10),
@@ -100,6 +101,20 @@ mod tests {
         ] {
             assert_eq!(detect(bytes), expect, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn verdicts_over_damaged_lines_hold() {
+        let corpus: [&[u8]; 5] = [
+            b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"\r\nPOST /x HTTP/1.0\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"M-SEARCH * HTTP/1.1\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+        ];
+        crate::testing::damaged(&corpus, 10_000, |bytes| {
+            crate::testing::verdicts_hold(bytes, detect)
+        });
     }
 
     #[test]

@@ -162,6 +162,25 @@ mod tests {
     }
 
     #[test]
+    fn verdicts_over_damaged_headers_hold() {
+        let v2 = [
+            SIGNATURE,
+            &[0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80],
+        ]
+        .concat();
+        let local = [SIGNATURE, &[0x20, 0, 0, 0]].concat();
+        let corpus: [&[u8]; 4] = [
+            b"PROXY TCP4 10.0.0.1 10.0.0.2 4660 80\r\nGET / HTTP/1.1\r\n",
+            b"PROXY UNKNOWN\r\n",
+            &v2,
+            &local,
+        ];
+        crate::testing::damaged(&corpus, 10_000, |bytes| {
+            crate::testing::verdicts_hold(bytes, header)
+        });
+    }
+
+    #[test]
     fn version_2() {
         let v4 = [
             SIGNATURE,

@@ -214,6 +214,19 @@ mod tests {
     }
 
     #[test]
+    fn verdicts_over_damaged_hellos_hold() {
+        let corpus = [
+            real("a.com", &[]),
+            real("Reviews.Example.com", &[b"istio-h2", b"h2"]),
+            real("b.org", &[b"http/1.1"]),
+        ];
+        let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
+        crate::testing::damaged(&corpus, 10_000, |bytes| {
+            crate::testing::verdicts_hold(bytes, hello)
+        });
+    }
+
+    #[test]
     fn damaged_hellos_do_no_harm() {
         let bytes = real("a.com", &[b"h2"]);
         for at in 5..bytes.len() {

@@ -21,12 +21,15 @@ use mesh_proto::{
         client::{Client, Update},
     },
 };
-use mesh_runtime::{backoff::Backoff, drain::Drain};
-use tokio::sync::{mpsc, watch};
+use mesh_runtime::{backoff::Backoff, drain::Drain, tls::IdentityCell};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::apply::Apply;
+use super::{
+    apply::Apply,
+    last_good::{self, LastGood},
+};
 use crate::{observe::Stats, store::Store};
 
 /// A response may be large: a whole mesh at the first connect.
@@ -49,6 +52,10 @@ pub struct Settings {
     pub types: Vec<Type>,
     pub store: Store,
     pub stats: Stats,
+    /// No stream is opened before this has an identity: the control plane wants to know who we are.
+    pub identity: Option<IdentityCell>,
+    /// Where the configuration is kept for a start without the control plane.
+    pub last_good: Option<LastGood>,
 }
 
 /// Why a stream ended.
@@ -67,13 +74,30 @@ struct Held {
 pub async fn run(settings: Settings, mut apply: Apply, complete: watch::Sender<bool>, drain: Drain) {
     let mut client = Client::new(settings.types.iter().map(|kind| kind.url()));
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-    for (kind, names) in apply.wanted() {
-        // Nothing is sent before the first connect.
-        let _ = client.want(kind.url(), names.iter().map(ToString::to_string));
+    want_all(&mut client, &apply);
+    let acknowledged = Arc::new(Notify::new());
+    let mut fallback = settings.last_good.as_ref();
+    if let Some(file) = fallback {
+        let (types, store) = (settings.types.clone(), settings.store.clone());
+        let keeping = last_good::keep(file.clone(), types, store, acknowledged.clone(), drain.clone());
+        tokio::spawn(keeping);
+    }
+    loop {
+        let known = identified(&settings, fallback.is_some(), &drain);
+        if meanwhile(known, &mut apply, &settings.store, &complete).await {
+            break;
+        }
+        fall_back(&mut fallback, &mut client, &mut apply, &complete);
     }
     loop {
         let opened = Instant::now();
-        let end = one_stream(&settings, &mut client, &mut apply, &complete, &drain).await;
+        let mut session = Session {
+            settings: &settings,
+            complete: &complete,
+            acknowledged: &acknowledged,
+            patience: fallback.map(|_| last_good::AWAY),
+        };
+        let end = session.one_stream(&mut client, &mut apply, &drain).await;
         client.disconnect();
         settings.stats.control().connected_state.set(0);
         let why = match end {
@@ -86,50 +110,160 @@ pub async fn run(settings: Settings, mut apply: Apply, complete: watch::Sender<b
         let wait = backoff.next(rand::random());
         tracing::warn!(server = %settings.server, %why, ?wait, "control plane not reachable; the last configuration serves");
         settings.stats.control().xds_reconnects.add_shared(1);
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = drain.drained() => return,
+        fall_back(&mut fallback, &mut client, &mut apply, &complete);
+        let waiting = async {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                () = drain.drained() => true,
+            }
+        };
+        if meanwhile(waiting, &mut apply, &settings.store, &complete).await {
+            return;
         }
-        // Time passes for what is waited for, stream or no stream.
-        apply.settle(Instant::now());
     }
 }
 
-async fn one_stream(
-    settings: &Settings,
+/// Waits for something without a stream. Time passes for what the configuration waits for all the same.
+async fn meanwhile<F: Future>(
+    what: F,
+    apply: &mut Apply,
+    store: &Store,
+    complete: &watch::Sender<bool>,
+) -> F::Output {
+    let mut fillings = store.fillings();
+    tokio::pin!(what);
+    loop {
+        tokio::select! {
+            output = &mut what => {
+                apply.settle(Instant::now());
+                note_complete(apply, complete);
+                return output;
+            }
+            _ = fillings.changed() => {}
+            () = until(apply.next_deadline()) => {}
+        }
+        apply.settle(Instant::now());
+        note_complete(apply, complete);
+    }
+}
+
+/// Asks for what the configuration refers to; nothing is sent while there is no stream.
+fn want_all(client: &mut Client, apply: &Apply) {
+    for (kind, names) in apply.wanted() {
+        let _ = client.want(kind.url(), names.iter().map(ToString::to_string));
+    }
+}
+
+fn note_complete(apply: &Apply, complete: &watch::Sender<bool>) {
+    if !*complete.borrow() && apply.is_complete() {
+        tracing::info!("the first configuration is complete");
+        complete.send_replace(true);
+    }
+}
+
+/// Waits until we know who we are; `false`: not yet, and there is something to do meanwhile.
+async fn identified(settings: &Settings, impatient: bool, drain: &Drain) -> bool {
+    let Some(identity) = &settings.identity else {
+        return true;
+    };
+    let mut changed = identity.subscribe();
+    tokio::select! {
+        // The cell lives in the settings, so this cannot fail.
+        _ = changed.wait_for(Option::is_some) => true,
+        () = tokio::time::sleep(last_good::AWAY), if impatient => false,
+        () = drain.drained() => true,
+    }
+}
+
+/// Starts from the kept configuration, if there is one and nothing better has come. Tries once.
+fn fall_back(
+    file: &mut Option<&LastGood>,
     client: &mut Client,
     apply: &mut Apply,
     complete: &watch::Sender<bool>,
-    drain: &Drain,
-) -> End {
-    let channel = match (settings.connect)() {
-        Ok(channel) => channel,
-        Err(why) => return End::Lost(why),
+) {
+    let Some(file) = file.take() else { return };
+    if *complete.borrow() {
+        return;
+    }
+    let kept = match file.read() {
+        Ok(Some(kept)) => kept,
+        Ok(None) => {
+            tracing::warn!(path = %file.path().display(), "the control plane is away and no configuration was kept; waiting");
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the control plane is away and the kept configuration cannot be used; waiting");
+            return;
+        }
     };
-    let (sender, receiver) = mpsc::channel(REQUESTS);
-    for request in client.connect(settings.node.clone()) {
-        if sender.send(request).await.is_err() {
-            return End::Lost("the stream closed before it began".into());
+    for response in kept.responses {
+        want_all(client, apply);
+        let Ok(update) = client.receive(response) else {
+            continue;
+        };
+        let taken = apply.take(&update);
+        // What is noted as held is told to the server at the next connect; nothing is sent now.
+        if taken.rejected.is_empty() {
+            let _ = client.ack(&update);
+        } else {
+            tracing::warn!(r#type = %update.type_url, error = %taken.error(), "a part of the kept configuration is refused");
+            let _ = client.nack(&update, &taken.names(), taken.error());
         }
     }
-    let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let opening = service.delta_aggregated_resources(ReceiverStream::new(receiver));
-    let responses = tokio::select! {
-        opened = opening => match opened {
-            Ok(response) => response.into_inner(),
-            Err(status) => return End::Lost(describe(&status)),
-        },
-        () = drain.drained() => return End::Drained,
-    };
-    settings.stats.control().connected_state.set(1);
-    tracing::info!(server = %settings.server, "connected to the control plane");
-    let mut stream = Stream {
-        client,
-        apply,
-        sender,
-        held: VecDeque::new(),
-    };
-    stream.follow(responses, &settings.store, complete, drain).await
+    want_all(client, apply);
+    let age = kept.written.and_then(|at| at.elapsed().ok());
+    tracing::warn!(path = %file.path().display(), age_s = age.map(|age| age.as_secs()), "the control plane is away: \
+        starting with the configuration that was kept");
+    note_complete(apply, complete);
+}
+
+/// What a stream needs beside the state.
+struct Session<'a> {
+    settings: &'a Settings,
+    complete: &'a watch::Sender<bool>,
+    acknowledged: &'a Notify,
+    /// How long the server may take to open the stream.
+    patience: Option<Duration>,
+}
+
+impl Session<'_> {
+    async fn one_stream(&mut self, client: &mut Client, apply: &mut Apply, drain: &Drain) -> End {
+        let settings = self.settings;
+        let channel = match (settings.connect)() {
+            Ok(channel) => channel,
+            Err(why) => return End::Lost(why),
+        };
+        let (sender, receiver) = mpsc::channel(REQUESTS);
+        for request in client.connect(settings.node.clone()) {
+            if sender.send(request).await.is_err() {
+                return End::Lost("the stream closed before it began".into());
+            }
+        }
+        let mut service =
+            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let opening = service.delta_aggregated_resources(ReceiverStream::new(receiver));
+        let responses = tokio::select! {
+            opened = opening => match opened {
+                Ok(response) => response.into_inner(),
+                Err(status) => return End::Lost(describe(&status)),
+            },
+            () = until(self.patience.map(|patience| Instant::now() + patience)) => {
+                return End::Lost("no answer in time".into());
+            }
+            () = drain.drained() => return End::Drained,
+        };
+        settings.stats.control().connected_state.set(1);
+        tracing::info!(server = %settings.server, "connected to the control plane");
+        let mut stream = Stream {
+            client,
+            apply,
+            sender,
+            held: VecDeque::new(),
+            session: self,
+        };
+        stream.follow(responses, drain).await
+    }
 }
 
 /// tonic's transport errors hide their cause at the end of the chain.
@@ -151,21 +285,17 @@ struct Stream<'a> {
     apply: &'a mut Apply,
     sender: mpsc::Sender<DeltaDiscoveryRequest>,
     held: VecDeque<Held>,
+    session: &'a Session<'a>,
 }
 
 impl Stream<'_> {
-    async fn follow(
-        &mut self,
-        mut responses: Streaming<DeltaDiscoveryResponse>,
-        store: &Store,
-        complete: &watch::Sender<bool>,
-        drain: &Drain,
-    ) -> End {
-        let mut fillings = store.fillings();
+    async fn follow(&mut self, mut responses: Streaming<DeltaDiscoveryResponse>, drain: &Drain) -> End {
+        let mut fillings = self.session.settings.store.fillings();
         loop {
-            if !*complete.borrow() && self.apply.is_complete() {
-                tracing::info!("the first configuration is complete");
-                complete.send_replace(true);
+            let before = *self.session.complete.borrow();
+            note_complete(self.apply, self.session.complete);
+            if !before && *self.session.complete.borrow() {
+                self.session.acknowledged.notify_one();
             }
             let deadline = self.apply.next_deadline();
             let sent = tokio::select! {
@@ -214,11 +344,17 @@ impl Stream<'_> {
                 self.held.push_back(Held { kind, update });
                 Ok(())
             }
-            None => {
-                let request = self.client.ack(&update);
-                self.send(request).await
-            }
+            None => self.ack(&update).await,
         }
+    }
+
+    /// Acknowledges. A configuration that is whole is worth keeping.
+    async fn ack(&mut self, update: &Update) -> Result<(), Closed> {
+        if *self.session.complete.borrow() {
+            self.session.acknowledged.notify_one();
+        }
+        let request = self.client.ack(update);
+        self.send(request).await
     }
 
     /// Sends the ACKs of updates that serve by now, in the order of their coming.
@@ -234,8 +370,7 @@ impl Stream<'_> {
                     .iter()
                     .all(|resource| apply.is_active(held.kind, &resource.name))
             {
-                let request = self.client.ack(&held.update);
-                self.send(request).await?;
+                self.ack(&held.update).await?;
             } else {
                 waiting.push_back(held);
             }

@@ -307,7 +307,10 @@ mod over_the_wire {
     use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
     use tonic::{Request, Response, Status, Streaming};
 
-    use super::{super::stream, *};
+    use super::{
+        super::{last_good::LastGood, stream},
+        *,
+    };
 
     type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -367,6 +370,67 @@ mod over_the_wire {
             .unwrap()
     }
 
+    fn settings(address: &str, store: &Store, path: &std::path::Path) -> stream::Settings {
+        let node = Node {
+            id: "me".into(),
+            cluster: "reviews.default".into(),
+            ..Node::default()
+        };
+        let address = address.to_owned();
+        stream::Settings {
+            server: address.clone(),
+            connect: Arc::new(move || grpc::connect(&address, None).map_err(|error| error.to_string())),
+            last_good: Some(LastGood::new(path, &node)),
+            node,
+            types: vec![
+                Type::Cluster,
+                Type::Endpoint,
+                Type::Listener,
+                Type::Route,
+                Type::Secret,
+            ],
+            store: store.clone(),
+            stats: Stats::new(),
+            identity: None,
+        }
+    }
+
+    /// A proxy that starts while the server is away serves what was kept, and tells the server so when it is back.
+    async fn starts_without_the_server(path: &std::path::Path) {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        drop(socket);
+        let Fixture { store, apply } = fixture();
+        let (trigger, drain) = drain::channel();
+        let (complete, mut configured) = watch::channel(false);
+        let settings = settings(&address.to_string(), &store, path);
+        let client = tokio::spawn(stream::run(settings, apply, complete, drain));
+        let ready = configured.wait_for(|complete| *complete);
+        tokio::time::timeout(Duration::from_secs(5), ready)
+            .await
+            .expect("ready without the server")
+            .unwrap();
+        let snapshot = store.snapshot();
+        assert!(snapshot.listeners.contains_key("l") && snapshot.routes.contains_key("r"));
+        assert_eq!(store.endpoints("a").unwrap().load().hosts.len(), 1);
+        let (handover, mut streams) = mpsc::channel(1);
+        let server = tonic::transport::Server::builder()
+            .add_service(AggregatedDiscoveryServiceServer::new(Handover(handover)));
+        tokio::spawn(server.serve(address));
+        let (mut requests, _answers) = tokio::time::timeout(Duration::from_secs(10), streams.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.extend(next(&mut requests).await.initial_resource_versions.into_keys());
+        }
+        held.sort();
+        assert_eq!(held, ["a", "a", "l", "r"], "cluster, endpoints, listener, routes");
+        trigger.drain();
+        client.await.unwrap();
+    }
+
     #[tokio::test]
     async fn acknowledges_what_serves_and_resumes() {
         let listener_socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -381,23 +445,8 @@ mod over_the_wire {
         );
         let Fixture { store, apply } = fixture();
         let (trigger, drain) = drain::channel();
-        let settings = stream::Settings {
-            server: address.clone(),
-            connect: Arc::new(move || grpc::connect(&address, None).map_err(|error| error.to_string())),
-            node: Node {
-                id: "me".into(),
-                ..Node::default()
-            },
-            types: vec![
-                Type::Cluster,
-                Type::Endpoint,
-                Type::Listener,
-                Type::Route,
-                Type::Secret,
-            ],
-            store: store.clone(),
-            stats: Stats::new(),
-        };
+        let path = std::env::temp_dir().join(format!("gossamer-stream-{}", std::process::id()));
+        let settings = settings(&address, &store, &path);
         let (complete, configured) = watch::channel(false);
         let client = tokio::spawn(stream::run(settings, apply, complete, drain));
 
@@ -465,7 +514,16 @@ mod over_the_wire {
             1,
             "the last configuration serves meanwhile"
         );
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("the configuration is kept");
         trigger.drain();
         client.await.unwrap();
+        starts_without_the_server(&path).await;
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! Envoy's access-log service v3: a stream from each proxy, with batches of HTTP and TCP entries.
-//! The first message of a stream names the proxy; the connection's certificate proves it.
+//! The first message of a stream names the proxy; the connection's certificate proves it. What a proxy lost before it could
+//! send it, it tells in an entry's metadata (or in its node's), so that the graph can say that it is incomplete.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use mesh_proto::{
         stream_access_logs_message::{Identifier, LogEntries},
     },
     identity::SpiffeId,
+    names,
     node::NodeMetadata,
 };
 use tokio::sync::Semaphore;
@@ -143,7 +145,9 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn add(&mut self, entry: Option<Entry<'_>>, fields: Option<&mesh_proto::pb::google::protobuf::Struct>) {
-        self.dropped = self.dropped.saturating_add(attribute::count(fields, "dropped"));
+        self.dropped = self
+            .dropped
+            .saturating_add(attribute::count(fields, names::metadata::DROPPED));
         match entry.map(|entry| self.reporting.record(entry)) {
             Some(Ok(record)) => self.records.push(record),
             Some(Err(refused)) => self.refused.push(refused),

@@ -2,16 +2,23 @@
 
 use std::mem::take;
 
-use mesh_proto::envoy::{
-    config::cluster::v3::{self as pb, cluster as parts},
-    extensions::load_balancing_policies::{
-        cluster_provided::v3::ClusterProvided, least_request::v3::LeastRequest, maglev::v3::Maglev,
-        random::v3::Random, ring_hash::v3::RingHash, round_robin::v3::RoundRobin,
+use mesh_proto::{
+    envoy::{
+        config::{
+            cluster::v3::{self as pb, cluster as parts},
+            core::v3::RuntimeDouble,
+        },
+        extensions::load_balancing_policies::{
+            cluster_provided::v3::ClusterProvided, common::v3 as common_pb, least_request::v3::LeastRequest,
+            maglev::v3::Maglev, random::v3::Random, ring_hash::v3::RingHash, round_robin::v3::RoundRobin,
+        },
+        r#type::v3::Percent,
     },
+    pb::google::protobuf,
 };
 
-use super::{At, Result, done, number, open, refuse, required, scalar, unsupported};
-use crate::config::cluster::{Balance, Kind};
+use super::{At, Result, done, number, open, opt_duration, refuse, required, scalar, unsupported};
+use crate::config::cluster::{Balance, Kind, SlowStart};
 
 const CHOICES: u32 = 2;
 const RING_MIN: u64 = 1024;
@@ -47,8 +54,10 @@ pub fn common(mut value: parts::CommonLbConfig) -> Result<Common> {
     Ok(common)
 }
 
-/// The balancer of a cluster.
-pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
+/// The balancer of a cluster, and how it treats new hosts.
+pub type Balancer = (Balance, Option<SlowStart>);
+
+pub fn balance(value: &mut pb::Cluster) -> Result<Balancer> {
     use parts::{LbConfig, LbPolicy};
     let policy = take(&mut value.lb_policy);
     let config = take(&mut value.lb_config);
@@ -67,17 +76,17 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
         Ok(LbPolicy::ClusterProvided) => Balance::ClusterProvided,
         _ => return refuse("is not known").at("lb_policy"),
     };
-    Ok(match (balance, config) {
+    let balance = match (balance, config) {
         (Balance::LeastRequest { .. }, Some(LbConfig::LeastRequestLbConfig(mut config))) => {
             let choices = number(&mut config.choice_count).unwrap_or(CHOICES);
             // The bias is how much active requests count; powers of one are what power-of-two choices does.
             config.active_request_bias = None;
-            // A warm-up only slows the growth of a new host's share: it has its weight at once here.
-            config.slow_start_config = None;
+            let slow = take(&mut config.slow_start_config)
+                .map_or(Ok(None), older_slow_start)
+                .at("least_request_lb_config.slow_start_config")?;
             done(&config).at("least_request_lb_config")?;
-            Balance::LeastRequest {
-                choices: choices.max(2),
-            }
+            let choices = choices.max(2);
+            return Ok((Balance::LeastRequest { choices }, slow));
         }
         (Balance::RingHash { .. }, Some(LbConfig::RingHashLbConfig(config))) => {
             let min = config.minimum_ring_size.map_or(RING_MIN, |size| size.value);
@@ -89,43 +98,89 @@ pub fn balance(value: &mut pb::Cluster) -> Result<Balance> {
                 .at("maglev_lb_config.table_size")?
         }
         (Balance::RoundRobin, Some(LbConfig::RoundRobinLbConfig(mut config))) => {
-            config.slow_start_config = None;
+            let slow = take(&mut config.slow_start_config)
+                .map_or(Ok(None), older_slow_start)
+                .at("round_robin_lb_config.slow_start_config")?;
             done(&config).at("round_robin_lb_config")?;
-            Balance::RoundRobin
+            return Ok((Balance::RoundRobin, slow));
         }
         // A configuration of another policy has no effect.
         (balance, _) => balance,
-    })
+    };
+    Ok((balance, None))
 }
 
-fn extensible(value: pb::LoadBalancingPolicy) -> Result<Balance> {
+fn older_slow_start(value: parts::SlowStartConfig) -> Result<Option<SlowStart>> {
+    slow_start(
+        value.slow_start_window,
+        value.aggression,
+        value.min_weight_percent,
+    )
+}
+
+fn newer_slow_start(value: common_pb::SlowStartConfig) -> Result<Option<SlowStart>> {
+    slow_start(
+        value.slow_start_window,
+        value.aggression,
+        value.min_weight_percent,
+    )
+}
+
+/// Without a window there is none. There is no runtime layer: the default of the aggression counts.
+fn slow_start(
+    window: Option<protobuf::Duration>,
+    aggression: Option<RuntimeDouble>,
+    least: Option<Percent>,
+) -> Result<Option<SlowStart>> {
+    let Some(window) = opt_duration(window, "slow_start_window")?.filter(|window| !window.is_zero()) else {
+        return Ok(None);
+    };
+    let aggression = aggression.map_or(1.0, |value| value.default_value);
+    if !(aggression.is_finite() && aggression > 0.0) {
+        return refuse("must be above 0").at("aggression.default_value");
+    }
+    let least = least.map_or(10.0, |percent| percent.value).clamp(0.0, 100.0) / 100.0;
+    Ok(Some(SlowStart {
+        window,
+        aggression,
+        least,
+    }))
+}
+
+fn extensible(value: pb::LoadBalancingPolicy) -> Result<Balancer> {
     // The first policy that is known counts.
     for (n, policy) in value.policies.into_iter().enumerate() {
         let extension =
             required(policy.typed_extension_config, "typed_extension_config").nth("policies", n)?;
         let any =
             required(extension.typed_config, "typed_extension_config.typed_config").nth("policies", n)?;
-        if open::<RoundRobin>(&any)?.is_some() {
-            return Ok(Balance::RoundRobin);
+        let slow = |config: Option<common_pb::SlowStartConfig>| {
+            config
+                .map_or(Ok(None), newer_slow_start)
+                .at("slow_start_config")
+                .nth("policies", n)
+        };
+        if let Some(config) = open::<RoundRobin>(&any)? {
+            return Ok((Balance::RoundRobin, slow(config.slow_start_config)?));
         }
         if let Some(mut config) = open::<LeastRequest>(&any)? {
-            return Ok(Balance::LeastRequest {
-                choices: number(&mut config.choice_count).unwrap_or(CHOICES).max(2),
-            });
+            let choices = number(&mut config.choice_count).unwrap_or(CHOICES).max(2);
+            return Ok((Balance::LeastRequest { choices }, slow(config.slow_start_config)?));
         }
         if open::<Random>(&any)?.is_some() {
-            return Ok(Balance::Random);
+            return Ok((Balance::Random, None));
         }
         if let Some(config) = open::<RingHash>(&any)? {
             let min = config.minimum_ring_size.map_or(RING_MIN, |size| size.value);
-            return ring(min, config.maximum_ring_size.map_or(RING_MAX, |size| size.value))
-                .nth("policies", n);
+            let ring = ring(min, config.maximum_ring_size.map_or(RING_MAX, |size| size.value));
+            return Ok((ring.nth("policies", n)?, None));
         }
         if let Some(config) = open::<Maglev>(&any)? {
-            return maglev(config.table_size.map_or(MAGLEV_SIZE, |size| size.value)).nth("policies", n);
+            let table = maglev(config.table_size.map_or(MAGLEV_SIZE, |size| size.value));
+            return Ok((table.nth("policies", n)?, None));
         }
         if open::<ClusterProvided>(&any)?.is_some() {
-            return Ok(Balance::ClusterProvided);
+            return Ok((Balance::ClusterProvided, None));
         }
     }
     refuse("none of them is supported by this proxy").at("policies")

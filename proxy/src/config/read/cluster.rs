@@ -43,8 +43,10 @@ pub fn cluster(mut value: pb::Cluster) -> Result<Cluster> {
     let (kind, assignment) = kind(&mut value, &name)?;
     let connection = take(&mut value.upstream_connection_options).unwrap_or_default();
     let metadata = take(&mut value.metadata);
+    let (balance, slow_start) = balance::balance(&mut value)?;
     let cluster = Cluster {
-        balance: balance::balance(&mut value)?,
+        balance,
+        slow_start,
         connect_timeout: opt_duration(take(&mut value.connect_timeout), "connect_timeout")?
             .filter(|time| !time.is_zero())
             .unwrap_or(CONNECT_TIMEOUT),

@@ -12,7 +12,8 @@ use mesh_proto::{
             common::fault::v3 as delay,
             http::{
                 cors::v3 as cors_pb, fault::v3 as fault_pb, header_mutation::v3 as mutation_pb,
-                local_ratelimit::v3 as limit_pb, rbac::v3 as rbac_pb, router::v3::Router as RouterPb,
+                jwt_authn::v3 as jwt_pb, local_ratelimit::v3 as limit_pb, rbac::v3 as rbac_pb,
+                router::v3::Router as RouterPb,
             },
             network::http_connection_manager::v3 as hcm,
         },
@@ -21,10 +22,11 @@ use mesh_proto::{
 };
 
 use super::{
-    At, Result, cors, done, duration, matcher, mutation, number, open, rbac, refuse, required, scalar,
+    At, Result, cors, done, duration, jwt, matcher, mutation, number, open, rbac, refuse, required, scalar,
     unsupported,
 };
 use crate::config::{
+    bucket::Bucket,
     filter::{
         AbortWith, Fault, FaultAbort, FaultDelay, FilterOverride, HttpFilter, HttpFilterKind, LocalRateLimit,
         TokenBucket,
@@ -68,6 +70,9 @@ fn kind(any: &Any) -> Result<Option<HttpFilterKind>> {
     if let Some(value) = open::<rbac_pb::Rbac>(any)? {
         return Ok(Some(HttpFilterKind::Rbac(Arc::new(rbac::http(value)?))));
     }
+    if let Some(value) = open::<jwt_pb::JwtAuthentication>(any)? {
+        return Ok(Some(HttpFilterKind::Jwt(Arc::new(jwt::filter(value)?))));
+    }
     if open::<cors_pb::Cors>(any)?.is_some() {
         return Ok(Some(HttpFilterKind::Cors));
     }
@@ -78,6 +83,8 @@ fn kind(any: &Any) -> Result<Option<HttpFilterKind>> {
     }
     if let Some(mut value) = open::<mutation_pb::HeaderMutation>(any)? {
         let (request, response) = mutations(take(&mut value.mutations)).at("mutations")?;
+        // Of the levels of a route the most specific one counts here in any case.
+        value.most_specific_header_mutations_wins = false;
         done(&value)?;
         return Ok(Some(HttpFilterKind::HeaderMutation(request, response)));
     }
@@ -134,6 +141,12 @@ fn overriding(any: &Any) -> Result<Option<FilterOverride>> {
         return Ok(Some(match value.rbac {
             None => FilterOverride::Disabled,
             Some(rules) => FilterOverride::Rbac(Arc::new(rbac::http(rules).at("rbac")?)),
+        }));
+    }
+    if let Some(value) = open::<jwt_pb::PerRouteConfig>(any)? {
+        return Ok(Some(match jwt::per_route(value)? {
+            jwt::PerRoute::Disabled => FilterOverride::Disabled,
+            jwt::PerRoute::Named(name) => FilterOverride::Jwt(name),
         }));
     }
     if let Some(value) = open::<cors_pb::CorsPolicy>(any)? {
@@ -222,8 +235,16 @@ fn local_rate_limit(mut value: limit_pb::LocalRateLimit) -> Result<LocalRateLimi
     let bucket = take(&mut value.token_bucket)
         .map(|bucket| token_bucket(bucket).at("token_bucket"))
         .transpose()?;
+    use mesh_proto::envoy::extensions::common::ratelimit::v3::XRateLimitHeadersRfcVersion as Version;
+    let tell = match Version::try_from(take(&mut value.enable_x_ratelimit_headers)) {
+        Ok(version) => version != Version::Off,
+        Err(_) => return refuse("is not known").at("enable_x_ratelimit_headers"),
+    };
     let limit = LocalRateLimit {
+        stat_prefix: take(&mut value.stat_prefix).into(),
         status,
+        tell,
+        retry_after: take(&mut value.enable_retry_after_header),
         bucket,
         enabled: scalar::opt_runtime_fraction(
             take(&mut value.filter_enabled),
@@ -235,6 +256,13 @@ fn local_rate_limit(mut value: limit_pb::LocalRateLimit) -> Result<LocalRateLimi
             Fraction::NEVER,
             "filter_enforced",
         )?,
+        unenforced: mutation::mutations(
+            take(&mut value.request_headers_to_add_when_not_enforced),
+            "request_headers_to_add_when_not_enforced",
+            Vec::new(),
+            "",
+        )?
+        .into(),
         response: mutation::mutations(
             take(&mut value.response_headers_to_add),
             "response_headers_to_add",
@@ -244,12 +272,14 @@ fn local_rate_limit(mut value: limit_pb::LocalRateLimit) -> Result<LocalRateLimi
         .into(),
         resource_exhausted: take(&mut value.rate_limited_as_resource_exhausted),
     };
-    value.stat_prefix.clear();
+    // Both are about descriptors, which are refused below.
+    value.always_consume_default_token_bucket = None;
+    value.stage = 0;
     done(&value)?;
     Ok(limit)
 }
 
-fn token_bucket(mut value: mesh_proto::envoy::r#type::v3::TokenBucket) -> Result<TokenBucket> {
+fn token_bucket(mut value: mesh_proto::envoy::r#type::v3::TokenBucket) -> Result<Bucket> {
     let interval =
         duration(&required(take(&mut value.fill_interval), "fill_interval")?).at("fill_interval")?;
     let bucket = TokenBucket {
@@ -260,7 +290,7 @@ fn token_bucket(mut value: mesh_proto::envoy::r#type::v3::TokenBucket) -> Result
     if bucket.max == 0 || bucket.per_fill == 0 || interval.is_zero() {
         return refuse("tokens and interval must be above 0");
     }
-    Ok(bucket)
+    Ok(Bucket::new(bucket))
 }
 
 type Both = (Arc<[Mutation]>, Arc<[Mutation]>);

@@ -10,8 +10,11 @@ use mesh_proto::envoy::{
     extensions::filters::{http::rbac::v3 as http, network::rbac::v3 as network},
 };
 
-use super::{At, Result, done, each, matcher, refuse, required, scalar, unsupported};
-use crate::config::filter::{HttpRbac, NetworkRbac, Permission, Policy, Principal, Rbac, RbacAction};
+use super::{At, Result, done, each, matcher, metadata, refuse, required, scalar, unsupported};
+use crate::config::{
+    filter::{HttpRbac, NetworkRbac, Permission, Policy, Principal, Rbac, RbacAction},
+    metadata::MetadataMatch,
+};
 
 pub fn http(mut value: http::Rbac) -> Result<HttpRbac> {
     let rbac = HttpRbac {
@@ -102,10 +105,10 @@ fn permission(value: pb::Permission) -> Result<Permission> {
         Rule::RequestedServerName(rule) => {
             Permission::ServerName(matcher::string(rule).at("requested_server_name")?)
         }
-        Rule::Metadata(_) => return unsupported("metadata"),
+        Rule::Metadata(rule) => Permission::Metadata(metadata::metadata(rule).at("metadata")?),
         Rule::Matcher(_) => return unsupported("matcher"),
         Rule::UriTemplate(_) => return unsupported("uri_template"),
-        Rule::SourcedMetadata(_) => return unsupported("sourced_metadata"),
+        Rule::SourcedMetadata(rule) => Permission::Metadata(sourced(rule).at("sourced_metadata")?),
     })
 }
 
@@ -130,9 +133,17 @@ fn principal(value: pb::Principal) -> Result<Principal> {
         Id::RemoteIp(range) => Principal::RemoteIp(scalar::network(range).at("remote_ip")?),
         Id::Header(rule) => Principal::Header(matcher::header(rule).at("header")?),
         Id::UrlPath(rule) => Principal::Path(matcher::path_matcher(rule).at("url_path")?),
-        Id::Metadata(_) => return unsupported("metadata"),
+        Id::Metadata(rule) => Principal::Metadata(metadata::metadata(rule).at("metadata")?),
         Id::FilterState(_) => return unsupported("filter_state"),
-        Id::SourcedMetadata(_) => return unsupported("sourced_metadata"),
+        Id::SourcedMetadata(rule) => Principal::Metadata(sourced(rule).at("sourced_metadata")?),
         Id::Custom(_) => return unsupported("custom"),
     })
+}
+
+/// Metadata of the request; that of routes is not looked at.
+fn sourced(value: pb::SourcedMetadata) -> Result<MetadataMatch> {
+    if value.metadata_source != pb::MetadataSource::Dynamic as i32 {
+        return unsupported("metadata_source");
+    }
+    metadata::metadata(required(value.metadata_matcher, "metadata_matcher")?).at("metadata_matcher")
 }

@@ -2,7 +2,10 @@
 
 use mesh_proto::envoy_json::from_text;
 
-use crate::config::{Reject, cluster::Cluster, endpoint::Assignment, listener::Listener, route::RouteConfig};
+use crate::config::{
+    Reject, cluster::Cluster, endpoint::Assignment, jwt::JwtAuthn, listener::Listener,
+    metadata::MetadataMatch, route::RouteConfig,
+};
 
 /// Takes the common indentation away, so that tests can indent their YAML.
 fn dedent(text: &str) -> String {
@@ -43,4 +46,16 @@ pub fn listener(yaml: &str) -> Listener {
 
 pub fn listener_refused(yaml: &str) -> Reject {
     super::listener(from_text(&dedent(yaml)).unwrap()).unwrap_err()
+}
+
+pub fn jwt(yaml: &str) -> JwtAuthn {
+    super::jwt::filter(from_text(yaml).unwrap()).unwrap()
+}
+
+pub fn jwt_refused(yaml: &str) -> Reject {
+    super::jwt::filter(from_text(yaml).unwrap()).unwrap_err()
+}
+
+pub fn metadata(yaml: &str) -> MetadataMatch {
+    super::metadata::metadata(from_text(yaml).unwrap()).unwrap()
 }

@@ -67,6 +67,7 @@ pub fn passes(filter: &LogFilter, record: &AccessRecord, wanted: &Wanted, random
             query,
             headers: &headers,
             client,
+            tokens: &[],
             connection: &connection,
         }
     });

@@ -150,6 +150,19 @@ fn common(record: &AccessRecord) -> AccessLogCommon {
     }
 }
 
+/// Notes in an entry that so many others were lost before it.
+pub(super) fn tell_dropped(common: &mut AccessLogCommon, count: u64) {
+    let metadata = common.metadata.get_or_insert_default();
+    let ours = metadata
+        .filter_metadata
+        .entry(names::metadata::GOSSAMER.to_owned())
+        .or_default();
+    let value = Value {
+        kind: Some(Kind::NumberValue(count as f64)),
+    };
+    ours.fields.insert(names::metadata::DROPPED.to_owned(), value);
+}
+
 fn metadata(record: &AccessRecord) -> Metadata {
     let ends = &record.ends;
     let object = record

@@ -1,8 +1,14 @@
 //! One destination of the access-log service: a task that keeps a stream open while there is something to say, gathers
 //! entries for the configured time or size, and starts over with a growing wait when the stream is lost. What was on
-//! its way then is counted as dropped.
+//! its way then is counted as dropped, and the service is told so with the next message that gets through.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use mesh_proto::envoy::service::accesslog::v3::{
     StreamAccessLogsMessage,
@@ -12,14 +18,14 @@ use mesh_proto::envoy::service::accesslog::v3::{
 use mesh_runtime::backoff::Backoff;
 use prost::Message;
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use crate::{
     config::log::GrpcSink,
     observe::{access_log::Host, stats::Stats},
 };
 
-use super::{Connect, Entries};
+use super::{Connect, Entries, entry};
 
 /// Messages between this task and the connection.
 const IN_FLIGHT: usize = 4;
@@ -33,7 +39,38 @@ enum End {
     /// The proxy shuts down.
     Queue,
     /// The stream failed; so many entries went with it.
-    Lost { why: String, entries: usize },
+    Lost { why: String, entries: u64 },
+}
+
+/// A message on its way to the connection.
+struct Sending {
+    message: StreamAccessLogsMessage,
+    entries: u64,
+    /// Earlier losses that it tells of.
+    told: u64,
+}
+
+/// What is known of the messages of one stream: what was given to the connection's queue and what it has taken out.
+struct Account<'a> {
+    lost: &'a AtomicU64,
+    given: (u64, u64),
+    taken: Arc<(AtomicU64, AtomicU64)>,
+}
+
+impl Account<'_> {
+    fn given(&mut self, sending: &Sending) {
+        self.given.0 += sending.entries;
+        self.given.1 += sending.told;
+    }
+
+    /// The stream is gone, and `rest` entries that it was not given. What it did not take is to be told of, again or for
+    /// the first time. Returns the entries that are lost.
+    fn close(&self, rest: u64) -> u64 {
+        let entries = self.given.0 - self.taken.0.load(Relaxed) + rest;
+        let told = self.given.1 - self.taken.1.load(Relaxed);
+        self.lost.fetch_add(entries + told, Relaxed);
+        entries
+    }
 }
 
 /// Runs until the queue is closed.
@@ -43,14 +80,15 @@ pub(super) async fn run(
     connect: Arc<dyn Connect>,
     mut queue: mpsc::Receiver<Entries>,
     stats: Stats,
+    lost: Arc<AtomicU64>,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     while let Some(first) = queue.recv().await {
         let opened = Instant::now();
-        match stream(&sink, &host, &*connect, first, &mut queue, &stats).await {
+        match stream(&sink, &host, &*connect, first, &mut queue, &stats, &lost).await {
             End::Queue => return,
             End::Lost { why, entries } => {
-                stats.control().report_dropped.add_shared(entries as u64);
+                stats.control().report_dropped.add_shared(entries);
                 if opened.elapsed() > Duration::from_secs(60) {
                     backoff.reset();
                 }
@@ -69,39 +107,53 @@ async fn stream(
     first: Entries,
     queue: &mut mpsc::Receiver<Entries>,
     stats: &Stats,
+    lost: &AtomicU64,
 ) -> End {
+    let mut account = Account {
+        lost,
+        given: (0, 0),
+        taken: Arc::default(),
+    };
+    let mut batch = Batch::default();
+    batch.add(first);
     let channel = match connect.channel(&sink.cluster) {
         Ok(channel) => channel,
         Err(why) => {
-            return End::Lost {
-                why,
-                entries: first.len(),
-            };
+            let entries = account.close(batch.len() as u64);
+            return End::Lost { why, entries };
         }
     };
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    let (taken, sent) = (Arc::clone(&account.taken), stats.clone());
+    let messages = ReceiverStream::new(receiver).map(move |sending: Sending| {
+        taken.0.fetch_add(sending.entries, Relaxed);
+        taken.1.fetch_add(sending.told, Relaxed);
+        sent.control().report_sent.add_shared(sending.entries);
+        sending.message
+    });
     let mut client = AccessLogServiceClient::new(channel);
-    let call = client.stream_access_logs(ReceiverStream::new(receiver));
+    let call = client.stream_access_logs(messages);
     tokio::pin!(call);
     let mut identifier = Some(Identifier {
         node: host.node.as_deref().cloned(),
         log_name: sink.log_name.to_string(),
     });
-    let mut batch = Batch::default();
-    batch.add(first);
     let mut due = Instant::now() + sink.flush_interval;
     loop {
         let full = batch.bytes >= sink.buffer_bytes || batch.len() >= MAX_ENTRIES;
         if full || (Instant::now() >= due && batch.len() > 0) {
-            for message in batch.messages(&mut identifier) {
-                let entries = count(&message);
+            let mut messages = batch.messages(&mut identifier).into_iter();
+            while let Some(message) = messages.next() {
+                let sending = sending(message, lost);
+                account.given(&sending);
                 let sent = tokio::select! {
-                    sent = sender.send(message) => sent.map_err(|_| "the stream was closed".to_owned()),
+                    sent = sender.send(sending) => sent.map_err(|_| "the stream was closed".to_owned()),
                     ended = &mut call => Err(reason(ended)),
                 };
-                match sent {
-                    Ok(()) => stats.control().report_sent.add_shared(entries as u64),
-                    Err(why) => return End::Lost { why, entries },
+                if let Err(why) = sent {
+                    let rest = messages.map(|message| count(&message) as u64).sum();
+                    let entries = account.close(rest);
+                    return End::Lost { why, entries };
                 }
             }
             due = Instant::now() + sink.flush_interval;
@@ -118,16 +170,44 @@ async fn stream(
                 None => {
                     for message in batch.messages(&mut identifier) {
                         // The proxy is going; what does not fit any more is lost.
-                        let _ = sender.try_send(message);
+                        let _ = sender.try_send(sending(message, lost));
                     }
                     drop(sender);
                     let _ = tokio::time::timeout(CLOSE, call).await;
                     return End::Queue;
                 }
             },
-            ended = &mut call => return End::Lost { why: reason(ended), entries: batch.len() },
+            ended = &mut call => {
+                let entries = account.close(batch.len() as u64);
+                return End::Lost { why: reason(ended), entries };
+            }
             () = tokio::time::sleep_until(due), if batch.len() > 0 => {}
         }
+    }
+}
+
+/// Makes a message ready to go: it tells of what was lost before.
+fn sending(mut message: StreamAccessLogsMessage, lost: &AtomicU64) -> Sending {
+    let told = lost.swap(0, Relaxed);
+    let entries = count(&message) as u64;
+    if told > 0 {
+        let common = match &mut message.log_entries {
+            Some(LogEntries::HttpLogs(logs)) => {
+                logs.log_entry.first_mut().map(|log| &mut log.common_properties)
+            }
+            Some(LogEntries::TcpLogs(logs)) => {
+                logs.log_entry.first_mut().map(|log| &mut log.common_properties)
+            }
+            None => None,
+        };
+        if let Some(common) = common {
+            entry::tell_dropped(common.get_or_insert_default(), told);
+        }
+    }
+    Sending {
+        message,
+        entries,
+        told,
     }
 }
 

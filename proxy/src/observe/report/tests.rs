@@ -59,13 +59,14 @@ impl TraceService for Collector {
     }
 }
 
-/// Every cluster but `away` is at this address.
-struct Fixed(SocketAddr);
+/// Every cluster but `away` is at this address; `late` is there at the second attempt.
+struct Fixed(SocketAddr, std::sync::atomic::AtomicBool);
 
 impl Connect for Fixed {
     fn channel(&self, cluster: &str) -> Result<Channel, String> {
         match cluster {
             "away" => Err("there is no cluster away".into()),
+            "late" if !self.1.swap(true, Relaxed) => Err("it is not there yet".into()),
             _ => grpc::connect(&self.0.to_string(), None).map_err(|error| error.to_string()),
         }
     }
@@ -129,7 +130,7 @@ async fn entries_and_spans_arrive() {
             name: "pod".into(),
             node: None,
         },
-        Arc::new(Fixed(address)),
+        Arc::new(Fixed(address, false.into())),
     );
     let mut tcp = record::example();
     tcp.http = None;
@@ -172,5 +173,53 @@ async fn entries_and_spans_arrive() {
             control.spans_sent.get()
         ),
         (3, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn the_service_is_told_what_it_missed() {
+    let (entries, mut arrived) = mpsc::channel(8);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().add_service(AccessLogServiceServer::new(Sink(entries)));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(socket)));
+    let stats = Stats::new();
+    let connect = Arc::new(Fixed(address, false.into()));
+    let mut reports = Reports::new(stats.clone(), Host::default(), connect);
+    let record = record::example();
+    // Lost in a ring before there was any destination, then two with the first attempt to reach it.
+    reports.lost(5);
+    for _ in 0..2 {
+        reports.access(&sink("late"), &record, &Wanted::default());
+    }
+    reports.flush();
+    while stats.control().report_dropped.get() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    reports.lost(1);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        reports.access(&sink("late"), &record, &Wanted::default());
+        reports.access(&sink("late"), &record, &Wanted::default());
+        reports.flush();
+        let message = within(arrived.recv()).await;
+        let Some(LogEntries::HttpLogs(logs)) = message.log_entries else {
+            panic!("HTTP entries")
+        };
+        for entry in logs.log_entry {
+            let metadata = entry.common_properties.unwrap().metadata.unwrap();
+            let fields = &metadata.filter_metadata[mesh_proto::names::metadata::GOSSAMER].fields;
+            told.push(fields.get("dropped").map(|value| value.kind.clone().unwrap()));
+        }
+    }
+    use mesh_proto::pb::google::protobuf::value::Kind;
+    assert_eq!(told, [Some(Kind::NumberValue(8.0)), None, None, None]);
+    reports.finish().await;
+    assert_eq!(
+        (
+            stats.control().report_sent.get(),
+            stats.control().report_dropped.get()
+        ),
+        (4, 2)
     );
 }

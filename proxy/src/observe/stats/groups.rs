@@ -97,10 +97,10 @@ group! {
         downstream_rq_total, downstream_rq_http1_total, downstream_rq_http2_total, downstream_rq_completed,
         downstream_rq_1xx, downstream_rq_2xx, downstream_rq_3xx, downstream_rq_4xx, downstream_rq_5xx,
         downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_too_large, downstream_rq_timeout,
-        downstream_rq_idle_timeout, downstream_rq_header_timeout, downstream_rq_failed_path_normalization,
+        downstream_rq_idle_timeout, downstream_rq_header_timeout, downstream_rq_max_duration_reached, downstream_rq_failed_path_normalization,
         downstream_rq_ws_on_non_ws_route, downstream_rq_redirected_with_normalized_path, rs_too_large,
-        no_route, no_cluster, rq_total, rq_redirect, rq_direct_response,
-        rbac_allowed, rbac_denied, rbac_shadow_allowed, rbac_shadow_denied,
+        no_route, no_cluster, rq_total, rq_redirect, rq_direct_response, rq_mirrored, rq_mirror_dropped,
+        rbac_allowed, rbac_denied, rbac_shadow_allowed, rbac_shadow_denied, jwt_authn_allowed, jwt_authn_denied,
         fault_delays_injected, fault_aborts_injected, fault_faults_overflow, cors_origin_valid, cors_origin_invalid,
         tracing_random_sampling, tracing_service_forced, tracing_client_enabled, tracing_not_traceable,
     }
@@ -186,6 +186,7 @@ pub struct ControlStats {
     pub dns_failed: Counter,
     pub dns_refused: Counter,
     pub label_sets_overflow: Counter,
+    pub label_sets_expired: Counter,
 }
 
 impl ControlStats {
@@ -243,6 +244,7 @@ impl ControlStats {
             ("dns.failed", C(&self.dns_failed)),
             ("dns.refused", C(&self.dns_refused)),
             ("stats.label_sets_overflow", C(&self.label_sets_overflow)),
+            ("stats.label_sets_expired", C(&self.label_sets_expired)),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! Cells of the standard metrics. An [`Edge`] is everything known about a request before its answer; the answer adds
 //! status, gRPC status and flags. The edge keeps the few answers it has seen in a short list, so counting a request is
-//! a walk over one or two entries and a handful of additions.
+//! a walk over one or two entries and a handful of additions. Cells that were retired for want of use (see
+//! [`super::expire`]) are asked for again.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -10,7 +11,7 @@ use super::{
     super::labels::{ConnectionKey, EdgeKey, Outcome, RequestKey},
     Stats,
     cell::{Counter, Histogram, Local},
-    own,
+    expire::{Aging, Retired},
 };
 
 /// Different answers an edge remembers; more of them are counted too, but each by a look into the registry.
@@ -22,6 +23,17 @@ pub struct RequestCells {
     pub duration: Histogram,
     pub request_bytes: Histogram,
     pub response_bytes: Histogram,
+    retired: Retired,
+}
+
+impl Aging for RequestCells {
+    fn uses(&self) -> u64 {
+        self.duration.count()
+    }
+
+    fn retired(&self) -> &Retired {
+        &self.retired
+    }
 }
 
 /// `istio_tcp_*` of one label set.
@@ -31,6 +43,17 @@ pub struct TcpCells {
     pub closed: Counter,
     pub sent: Counter,
     pub received: Counter,
+    retired: Retired,
+}
+
+impl Aging for TcpCells {
+    fn uses(&self) -> u64 {
+        self.opened.get() + self.closed.get()
+    }
+
+    fn retired(&self) -> &Retired {
+        &self.retired
+    }
 }
 
 pub(super) struct EdgeInner {
@@ -75,7 +98,9 @@ impl Edge {
             grpc_status: outcome.grpc_status.map(|s| if s <= 16 { s } else { 2 }),
             ..outcome
         };
-        if let Some((_, cells)) = self.0.answers.borrow().iter().find(|(seen, _)| *seen == outcome) {
+        if let Some((_, cells)) = self.0.answers.borrow().iter().find(|(seen, _)| *seen == outcome)
+            && !cells.retired.get()
+        {
             return count(cells);
         }
         count(&self.request(outcome));
@@ -96,10 +121,8 @@ impl Edge {
         } else {
             key
         };
-        let cells = Local::new(own(registry.requests.entry(key).or_default(), self.0.shard));
-        if answers.len() < REMEMBERED {
-            answers.push((outcome, cells.clone()));
-        }
+        let cells = Local::new(registry.requests.entry(key).or_default().own(self.0.shard));
+        remember(&mut answers, outcome, &cells);
         cells
     }
 
@@ -107,7 +130,9 @@ impl Edge {
     /// it counts, so `opened` goes to [`Flags::none`] and the rest to the final flags.
     pub fn tcp(&self, flags: Flags) -> Local<TcpCells> {
         let mut connections = self.0.connections.borrow_mut();
-        if let Some((_, cells)) = connections.iter().find(|(seen, _)| *seen == flags) {
+        if let Some((_, cells)) = connections.iter().find(|(seen, _)| *seen == flags)
+            && !cells.retired.get()
+        {
             return cells.clone();
         }
         let key = ConnectionKey::Set {
@@ -122,10 +147,8 @@ impl Edge {
         } else {
             key
         };
-        let cells = Local::new(own(registry.connections.entry(key).or_default(), self.0.shard));
-        if connections.len() < REMEMBERED {
-            connections.push((flags, cells.clone()));
-        }
+        let cells = Local::new(registry.connections.entry(key).or_default().own(self.0.shard));
+        remember(&mut connections, flags, &cells);
         cells
     }
 
@@ -135,15 +158,24 @@ impl Edge {
     }
 }
 
+/// Keeps cells at hand, in the place of retired ones if there were any.
+fn remember<K: PartialEq, T>(list: &mut Vec<(K, Local<T>)>, key: K, cells: &Local<T>) {
+    match list.iter().position(|(known, _)| *known == key) {
+        Some(place) => list[place].1 = cells.clone(),
+        None if list.len() < REMEMBERED => list.push((key, cells.clone())),
+        None => {}
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::super::{
         super::labels::{Reporter, RequestProtocol, Security},
         Value,
     };
     use super::*;
 
-    fn edge_key(workload: &str) -> EdgeKey {
+    pub fn edge_key(workload: &str) -> EdgeKey {
         EdgeKey {
             reporter: Reporter::Source,
             source: Arc::default(),
@@ -159,7 +191,7 @@ mod tests {
         }
     }
 
-    fn totals(stats: &Stats) -> Vec<(String, u64)> {
+    pub fn totals(stats: &Stats) -> Vec<(String, u64)> {
         let mut totals = Vec::new();
         for sample in stats.collect() {
             if let (Value::Counter(n), "istio_requests_total") = (&sample.value, &*sample.family.prometheus) {

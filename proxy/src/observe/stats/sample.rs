@@ -165,7 +165,15 @@ fn family(scope: &str, stat: &str) -> (Family, Option<char>) {
 
 /// Where Envoy's own name has dots (a filter's or TLS's scope inside the object's), the field has an underscore.
 fn dotted(stat: &str) -> String {
-    for scope in ["rbac", "fault", "cors", "ssl", "tracing", "outlier_detection"] {
+    for scope in [
+        "rbac",
+        "jwt_authn",
+        "fault",
+        "cors",
+        "ssl",
+        "tracing",
+        "outlier_detection",
+    ] {
         if let Some(rest) = stat.strip_prefix(scope).and_then(|rest| rest.strip_prefix('_')) {
             return format!("{scope}.{rest}");
         }
@@ -203,13 +211,13 @@ fn merge<'a>(cells: impl Iterator<Item = Cell<'a>>) -> Value {
 
 fn standard(samples: &mut Vec<Sample>, registry: &Registry) {
     let mut requests: [Vec<Sample>; 4] = Default::default();
-    for (key, shards) in &registry.requests {
+    for (key, set) in &registry.requests {
         let (mut duration, mut sent, mut received) = (
             Distribution::default(),
             Distribution::default(),
             Distribution::default(),
         );
-        for (_, cells) in shards {
+        for (_, cells) in set.shards() {
             cells.duration.merge_into(&mut duration);
             cells.request_bytes.merge_into(&mut sent);
             cells.response_bytes.merge_into(&mut received);
@@ -235,10 +243,10 @@ fn standard(samples: &mut Vec<Sample>, registry: &Registry) {
         ));
     }
     let mut connections: [Vec<Sample>; 4] = Default::default();
-    for (key, shards) in &registry.connections {
+    for (key, set) in &registry.connections {
         let labels = key.labels();
         let mut sums = [0u64; 4];
-        for (_, cells) in shards {
+        for (_, cells) in set.shards() {
             for (sum, cell) in
                 sums.iter_mut()
                     .zip([&cells.opened, &cells.closed, &cells.sent, &cells.received])
