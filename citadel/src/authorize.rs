@@ -7,6 +7,28 @@ use mesh_proto::{
 
 use crate::{caller::Caller, error::Refusal};
 
+/// Daemons of the control plane. A revision has a suffix: `pilot-canary`.
+const CONTROL_PLANE: [&str; 3] = ["pilot", "citadel", "telemetry"];
+
+/// The DNS names that a certificate of this caller carries beside its identity: those of the Service of its own name,
+/// for the daemons of the control plane only, as webhooks are called by DNS name. Never taken from a request.
+pub fn dns_names(id: &SpiffeId) -> Vec<String> {
+    let account = &id.service_account;
+    let ours = id.namespace == names::SYSTEM_NAMESPACE
+        && CONTROL_PLANE.iter().any(|daemon| {
+            account
+                .strip_prefix(daemon)
+                .is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('-'))
+        });
+    let service = format!("{account}.{}.svc", id.namespace);
+    // A label of a Service's name has no dots (RFC 1035); an account's name may have.
+    if ours && !account.contains('.') {
+        vec![format!("{service}.{}", names::CLUSTER_DOMAIN), service]
+    } else {
+        Vec::new()
+    }
+}
+
 /// The name that citadel itself serves under. Clients trust it to sign, so nobody else gets it.
 pub fn own_name(trust_domain: &TrustDomain) -> SpiffeId {
     SpiffeId {
@@ -37,6 +59,30 @@ pub fn authorize(caller: &Caller, trust_domain: &TrustDomain) -> Result<(), Refu
 mod tests {
     use super::*;
     use crate::caller::Proof;
+
+    #[test]
+    fn only_the_control_plane_has_dns_names() {
+        for (id, expect) in [
+            ("istio-system/sa/pilot", Some("pilot.istio-system.svc")),
+            (
+                "istio-system/sa/pilot-canary",
+                Some("pilot-canary.istio-system.svc"),
+            ),
+            ("istio-system/sa/citadel", Some("citadel.istio-system.svc")),
+            ("istio-system/sa/telemetry", Some("telemetry.istio-system.svc")),
+            ("istio-system/sa/pilots", None),
+            ("istio-system/sa/pilot-a.b", None),
+            ("istio-system/sa/istio-ingressgateway", None),
+            ("default/sa/pilot", None),
+        ] {
+            let id = format!("spiffe://cluster.local/ns/{id}").parse().unwrap();
+            let names = dns_names(&id);
+            match expect {
+                Some(name) => assert_eq!(names, [format!("{name}.cluster.local"), name.to_owned()]),
+                None => assert!(names.is_empty(), "{names:?}"),
+            }
+        }
+    }
 
     #[test]
     fn who_may() {

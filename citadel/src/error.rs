@@ -28,6 +28,8 @@ pub enum Refusal {
     Busy,
     #[error("keys of the token issuer cannot be read, so no token can be checked: {0}")]
     Keys(String),
+    #[error("the token cannot be checked now: {0}")]
+    Review(String),
     #[error("certificate could not be signed: {0}")]
     Signing(String),
 }
@@ -41,7 +43,7 @@ impl Refusal {
             Self::NotAllowed(_) => Code::PermissionDenied,
             Self::Csr(_) | Self::Duration(_) => Code::InvalidArgument,
             Self::Rate { .. } => Code::ResourceExhausted,
-            Self::Busy | Self::Keys(_) => Code::Unavailable,
+            Self::Busy | Self::Keys(_) | Self::Review(_) => Code::Unavailable,
             Self::Signing(_) => Code::Internal,
         }
     }
@@ -59,6 +61,7 @@ impl Refusal {
             Self::Rate { .. } => "rate",
             Self::Busy => "busy",
             Self::Keys(_) => "keys",
+            Self::Review(_) => "token_review",
             Self::Signing(_) => "signing",
         }
     }

@@ -1,7 +1,8 @@
 //! One certificate: proven name + proven key + life → signed leaf. Pure: serial and time are passed in.
 //!
-//! A leaf has one name, the SPIFFE id of the proven caller (X.509-SVID §2, §4), no subject, and may be used by both sides of a
-//! connection. It never outlives its issuer.
+//! A leaf has one URI name, the SPIFFE id of the proven caller (X.509-SVID §2, §4), no subject, and may be used by both
+//! sides of a connection. Parts of the control plane have the DNS names of their Service beside it, for callers that
+//! know nothing of SPIFFE, like the API server. A leaf never outlives its issuer.
 
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +40,7 @@ impl Life {
 #[derive(Debug)]
 pub struct Order<'a> {
     pub id: &'a SpiffeId,
+    pub dns: &'a [String],
     pub key: &'a ProvenKey,
     pub life: Duration,
     pub serial: [u8; 16],
@@ -66,6 +68,10 @@ pub fn issue(
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(order.id.to_string().try_into().map_err(failed)?)];
+    for name in order.dns {
+        let name = name.as_str().try_into().map_err(failed)?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
@@ -105,6 +111,7 @@ mod tests {
         let (root, key, now) = (testing::root(), testing::proven_key(), SystemTime::now());
         let order = Order {
             id: &ID.parse().unwrap(),
+            dns: &[],
             key: &key,
             life,
             serial,
@@ -137,6 +144,7 @@ mod tests {
         let now = root.not_after + Duration::from_secs(1);
         let order = Order {
             id: &ID.parse().unwrap(),
+            dns: &[],
             key: &key,
             life: Duration::from_secs(60),
             serial: [1; 16],

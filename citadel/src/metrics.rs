@@ -27,6 +27,8 @@ pub struct Metrics {
     pub seconds: Histogram,
     pub root_expiry: Gauge,
     pub own_expiry: Gauge,
+    pub namespaces: Gauge,
+    pub unpublished: Gauge,
 }
 
 impl Metrics {
@@ -37,6 +39,8 @@ impl Metrics {
             seconds: Histogram::new([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25]),
             root_expiry: Gauge::default(),
             own_expiry: Gauge::default(),
+            namespaces: Gauge::default(),
+            unpublished: Gauge::default(),
         };
         let m = metrics.clone();
         registry.with(|r| {
@@ -60,6 +64,16 @@ impl Metrics {
                 "mesh_citadel_own_expiry_seconds",
                 "Unix time at which citadel's own leaf ends",
                 m.own_expiry,
+            );
+            r.register(
+                "mesh_citadel_namespaces",
+                "Namespaces that the leading replica publishes the roots into",
+                m.namespaces,
+            );
+            r.register(
+                "mesh_citadel_namespaces_behind",
+                "Namespaces whose ConfigMap does not have the roots of now",
+                m.unpublished,
             );
         });
         metrics

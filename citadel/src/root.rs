@@ -46,6 +46,18 @@ pub fn generate(
     serial: [u8; 16],
     now: SystemTime,
 ) -> Result<String, RootError> {
+    let certificate = certificate(key, trust_domain, serial, LIFE, now)?;
+    Ok(format!("{}{certificate}", key.serialize_pem()))
+}
+
+/// The certificate of a new root as PEM text.
+pub fn certificate(
+    key: &KeyPair,
+    trust_domain: &TrustDomain,
+    serial: [u8; 16],
+    life: Duration,
+    now: SystemTime,
+) -> Result<String, RootError> {
     let failed = |error: rcgen::Error| RootError::Certificate(error.to_string());
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -62,9 +74,8 @@ pub fn generate(
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.not_before = (now - BACKDATE).into();
-    params.not_after = (now + LIFE).into();
-    let certificate = params.self_signed(key).map_err(failed)?;
-    Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
+    params.not_after = (now + life).into();
+    Ok(params.self_signed(key).map_err(failed)?.pem())
 }
 
 /// Reads what [`generate`] wrote.

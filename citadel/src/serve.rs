@@ -21,8 +21,11 @@ use tonic::{Request, Response, Status};
 use crate::{
     admin::Journal,
     authenticate::Authenticator,
-    authority::{Authority, Signed},
-    authorize::authorize,
+    authority::{
+        Authority,
+        signer::{Signed, Wish},
+    },
+    authorize::{authorize, dns_names},
     caller::Caller,
     csr,
     error::Refusal,
@@ -44,7 +47,7 @@ const RATE: Rate = Rate {
 /// What the service works with.
 pub struct Service {
     pub authenticator: Authenticator,
-    pub authority: Arc<dyn Authority>,
+    pub authority: Arc<Authority>,
     pub trust_domain: TrustDomain,
     pub life: Life,
     pub metrics: Metrics,
@@ -56,7 +59,7 @@ pub struct Service {
 impl Service {
     pub fn new(
         authenticator: Authenticator,
-        authority: Arc<dyn Authority>,
+        authority: Arc<Authority>,
         life: Life,
         metrics: Metrics,
         journal: Journal,
@@ -79,10 +82,13 @@ impl Service {
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<(Caller, Signed), Refusal> {
+    async fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<(Caller, Signed), Refusal> {
         let _slot = self.slots.try_acquire().map_err(|_| Refusal::Busy)?;
         let (now, peer) = (SystemTime::now(), grpc::peer(request));
-        let caller = self.authenticator.authenticate(request.metadata(), peer, now)?;
+        let caller = self
+            .authenticator
+            .authenticate(request.metadata(), peer, now)
+            .await?;
         let address = peer
             .and_then(|peer| peer.address)
             .map(|address| address.ip().to_string())
@@ -95,7 +101,14 @@ impl Service {
         authorize(&caller, &self.trust_domain)?;
         let life = self.life.of_wish(request.get_ref().validity_duration)?;
         let key = csr::proven_key(&request.get_ref().csr)?;
-        let signed = self.authority.sign(&caller.id, &key, life, now)?;
+        let wish = Wish {
+            id: &caller.id,
+            dns: &dns_names(&caller.id),
+            key: &key,
+            life,
+        };
+        // The answer about the token may have taken a while.
+        let signed = self.authority.sign(&wish, SystemTime::now())?;
         Ok((caller, signed))
     }
 }
@@ -114,7 +127,7 @@ impl IstioCertificateService for Service {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let start = Instant::now();
-        let result = self.answer(&request);
+        let result = self.answer(&request).await;
         self.metrics.seconds.observe(start.elapsed().as_secs_f64());
         match result {
             Ok((caller, signed)) => {

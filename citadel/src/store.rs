@@ -1,6 +1,7 @@
 //! Where the authority keeps what must survive a restart. One file below for each kind of place.
 
 pub mod file;
+pub mod secret;
 
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {reason}")]

@@ -61,3 +61,18 @@ pub fn envoy() -> anyhow::Result<PathBuf> {
     );
     Ok(path)
 }
+
+/// The folder with Kubernetes' programs, as `make deps-kubernetes` builds them.
+pub fn kubernetes() -> anyhow::Result<PathBuf> {
+    let link = repository().join(".deps/kubernetes/current");
+    let folder = link
+        .canonicalize()
+        .ok()
+        .filter(|folder| folder.join("kube-apiserver").exists());
+    folder.with_context(|| {
+        format!(
+            "Kubernetes is not in {}: run `make deps-kubernetes`",
+            link.display()
+        )
+    })
+}

@@ -11,9 +11,21 @@ use meshctl::{
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. A reader that has gone is no error.
+            let _ = error.print();
+            return exit_code(if error.use_stderr() {
+                command::exit::USAGE
+            } else {
+                0
+            });
+        }
+    };
     if let Command::Local {
         command: command::local::Local::Enter(arguments),
+        ..
     } = &cli.command
     {
         return exit_code(enter::run(&arguments.spec, arguments.remove));

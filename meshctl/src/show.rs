@@ -1,7 +1,9 @@
 //! What a proxy says about itself on its admin pages (`/config_dump`, `/clusters?format=json`, `/certs`), as the tables
 //! that istioctl users know. Pure: JSON in, rows out; works for our proxy and for a stock Envoy, which answer alike.
 
+pub mod bootstrap;
 pub mod cluster;
+pub mod ecds;
 pub mod endpoint;
 pub mod listener;
 pub mod route;
@@ -17,9 +19,19 @@ pub struct Filter {
     pub name: Option<String>,
     /// `inbound` or `outbound`.
     pub direction: Option<String>,
+    /// The subset (clusters).
+    pub subset: Option<String>,
+    /// Part of the address (listeners, endpoints).
+    pub address: Option<String>,
+    /// `healthy`, `unhealthy` (endpoints).
+    pub status: Option<String>,
 }
 
 impl Filter {
+    fn takes(wanted: Option<&str>, text: &str) -> bool {
+        wanted.is_none_or(|wanted| text.contains(wanted))
+    }
+
     fn passes(&self, port: Option<u64>, name: &str, direction: &str) -> bool {
         self.port.is_none_or(|wanted| port == Some(u64::from(wanted)))
             && self.name.as_deref().is_none_or(|wanted| name.contains(wanted))

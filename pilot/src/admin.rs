@@ -12,7 +12,7 @@ use mesh_runtime::http::Pages;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::push::Hub;
+use crate::{ingest::kube::Board, push::Hub};
 
 pub mod acked;
 mod dump;
@@ -60,6 +60,18 @@ pub fn pages(pages: Pages, hub: Arc<Hub>) -> Pages {
         endpoints
     );
     page!(pages, "/debug/findings", "what is wrong with objects", findings)
+}
+
+/// How the watches of Kubernetes are doing.
+pub fn sources(pages: Pages, board: Board) -> Pages {
+    pages.get_local(
+        "/debug/sources",
+        "per kind: which version is watched, how many objects, what is wrong",
+        move || {
+            let answer = answer(&board.entries());
+            async move { answer }
+        },
+    )
 }
 
 /// What the pages may be asked.

@@ -25,12 +25,16 @@ use tonic::transport::Server;
 use crate::{
     admin,
     error::Error,
-    ingest,
+    ingest, jwks,
     metrics::Metrics,
     push::{Hub, Loop},
     serve::{Service, Trust, limit::Limits},
-    settings::Settings,
+    settings::{Settings, Source},
 };
+
+mod cluster;
+
+use cluster::Cluster;
 
 /// A handshake must be done within this.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -53,10 +57,20 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
         }
         trigger.drain();
     });
-    let folders = folders(&settings)?;
+    let source = settings.source()?;
     let (registry, gates) = (Registry::new(), Gates::new());
     let hub = Arc::new(Hub::new(build_salt(), Metrics::new(&registry)));
-    let changes = ingest::file::watch(folders).map_err(Error::Watch)?;
+    let (changes, cluster) = match source {
+        Source::Files => (
+            ingest::file::watch(folders(&settings)?).map_err(Error::Watch)?,
+            None,
+        ),
+        Source::Kubernetes => {
+            let (changes, cluster) = Cluster::connect(&settings, &drain).await?;
+            (changes, Some(cluster))
+        }
+    };
+    let changes = jwks::join(hub.clone(), changes, drain.clone());
     let synced = gates.gate("objects");
     let push = Loop {
         hub: hub.clone(),
@@ -75,12 +89,19 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
 
     let address = settings.admin_address;
     let admin = listen(address, "admin server", "--admin-address").await?;
-    let pages = admin::pages(Pages::new().standard(&registry, &gates, &log), hub.clone());
+    let mut pages = admin::pages(Pages::new().standard(&registry, &gates, &log), hub.clone());
+    if let Some(cluster) = &cluster {
+        pages = admin::sources(pages, cluster.board().clone());
+    }
     let admin = tokio::spawn(http::serve_on(admin, pages, drain.clone()));
 
     let limits = Arc::new(Limits::new(settings.max_streams, settings.admission_rate));
     // A proxy that came before everything is known would be given half of it.
     wait(&synced, &drain).await;
+    if let Some(cluster) = cluster {
+        let listening = gates.gate("webhooks");
+        cluster.start(&settings, &hub, &cell, listening, &drain).await?;
+    }
     let trust = Trust {
         domain: settings.trust_domain.clone(),
     };
@@ -126,6 +147,10 @@ fn agent(settings: &Settings) -> Agent {
         settings.trust_domain.clone(),
     );
     Agent::new(identity::Settings {
+        ca_san: format!(
+            "spiffe://{}/ns/{}/sa/citadel",
+            settings.trust_domain, settings.namespace
+        ),
         token_file: Some(settings.token_file.clone()),
         ttl: settings.certificate_ttl,
         ..base

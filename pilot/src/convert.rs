@@ -26,6 +26,7 @@ mod destination_rule;
 mod endpoint_slice;
 mod gateway;
 mod namespace;
+mod node;
 mod peer_authentication;
 mod pod;
 mod request_authentication;
@@ -49,24 +50,47 @@ pub enum Meaning {
     Invalid,
 }
 
+/// What counts in place of an object with an error that never had a good meaning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instead {
+    pub item: Option<Item>,
+    /// Says so.
+    pub finding: Finding,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Converted {
     pub meaning: Meaning,
     pub findings: Vec<Finding>,
+    /// Only for kinds that must not fail open.
+    pub instead: Option<Instead>,
+}
+
+impl Converted {
+    fn new(meaning: Meaning, findings: Vec<Finding>) -> Self {
+        Self {
+            meaning,
+            findings,
+            instead: None,
+        }
+    }
 }
 
 /// What one object means, given the settings of the mesh.
 pub fn convert(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
     let mut converted = meaning(manifest, mesh);
-    converted
-        .findings
-        .append(&mut validate::annotations::check(manifest));
+    for finding in validate::annotations::check(manifest) {
+        if !converted.findings.contains(&finding) {
+            converted.findings.push(finding);
+        }
+    }
     converted
 }
 
 fn meaning(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
     match manifest.kind {
         Kind::Namespace => core(manifest, namespace::convert),
+        Kind::Node => core(manifest, node::convert),
         Kind::Service => core(manifest, |object, origin, report| {
             service::convert(object, origin, mesh, report)
         }),
@@ -78,7 +102,7 @@ fn meaning(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
             let meaning = config.map_or(Meaning::Invalid, |config| {
                 Meaning::Item(Item::Mesh(Arc::new(config)))
             });
-            Converted { meaning, findings }
+            Converted::new(meaning, findings)
         }
         Kind::VirtualService => resource::<VirtualService>(manifest, |object, origin| {
             Item::VirtualService(Arc::new(virtual_service::convert(object, origin, mesh)))
@@ -101,19 +125,22 @@ fn meaning(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
         Kind::PeerAuthentication => resource::<PeerAuthentication>(manifest, |object, origin| {
             Item::PeerAuthentication(Arc::new(peer_authentication::convert(object, origin)))
         }),
-        Kind::RequestAuthentication => resource::<RequestAuthentication>(manifest, |object, origin| {
-            Item::RequestAuthentication(Arc::new(request_authentication::convert(object, origin)))
-        }),
-        Kind::AuthorizationPolicy => resource::<AuthorizationPolicy>(manifest, |object, origin| {
-            Item::AuthorizationPolicy(Arc::new(authorization_policy::convert(object, origin)))
-        }),
+        Kind::RequestAuthentication => {
+            let mut findings = Vec::new();
+            let mut converted = resource::<RequestAuthentication>(manifest, |object, origin| {
+                findings = request_authentication::unusable(object, manifest);
+                Item::RequestAuthentication(Arc::new(request_authentication::convert(object, origin)))
+            });
+            converted.findings.append(&mut findings);
+            converted
+        }
+        Kind::AuthorizationPolicy => authorization(manifest),
         Kind::Telemetry => resource::<Telemetry>(manifest, |object, origin| {
             Item::Telemetry(Arc::new(telemetry::convert(object, origin)))
         }),
-        _ => Converted {
-            meaning: Meaning::Nothing,
-            findings: Vec::new(),
-        },
+        // Nothing is made of the other kinds of the mesh's API, but whoever writes one is told what is wrong with it.
+        kind if kind.is_mesh() => Converted::new(Meaning::Nothing, validate::check(manifest)),
+        _ => Converted::new(Meaning::Nothing, Vec::new()),
     }
 }
 
@@ -127,7 +154,26 @@ fn resource<T: Validate>(manifest: &Manifest, convert: impl FnOnce(&Object<T>, O
         )),
         None => Meaning::Invalid,
     };
-    Converted { meaning, findings }
+    Converted::new(meaning, findings)
+}
+
+/// One that cannot be read still restricts.
+fn authorization(manifest: &Manifest) -> Converted {
+    let read = |manifest: &Manifest| {
+        resource::<AuthorizationPolicy>(manifest, |object, origin| {
+            Item::AuthorizationPolicy(Arc::new(authorization_policy::convert(object, origin)))
+        })
+    };
+    let mut converted = read(manifest);
+    if converted.meaning == Meaning::Invalid {
+        let rest = |manifest: &Manifest| match read(manifest).meaning {
+            Meaning::Item(item) => Some(item),
+            _ => None,
+        };
+        let found = &converted.findings;
+        converted.instead = Some(authorization_policy::salvage::salvage(manifest, found, rest));
+    }
+    converted
 }
 
 /// An object of Kubernetes' API: Kubernetes has validated it, but a file has not.
@@ -137,10 +183,7 @@ where
 {
     let (object, findings) = decode::core::<T>(manifest);
     let Some(object) = object else {
-        return Converted {
-            meaning: Meaning::Invalid,
-            findings,
-        };
+        return Converted::new(Meaning::Invalid, findings);
     };
     let mut report = Report::new(manifest.object_ref(), manifest.source.clone());
     report.findings = findings;
@@ -155,10 +198,7 @@ where
         Some(item) => Meaning::Item(item),
         None => Meaning::Nothing,
     };
-    Converted {
-        meaning,
-        findings: report.findings,
-    }
+    Converted::new(meaning, report.findings)
 }
 
 fn origin(manifest: &Manifest, metadata: &ObjectMeta, version: String) -> Origin {
@@ -205,12 +245,22 @@ pub(crate) mod testing {
         }
     }
 
-    /// An object of the mesh's API in namespace `ns`, with this spec.
-    pub fn of_spec(kind: Kind, spec: &str) -> Item {
+    fn text(kind: Kind, spec: &str) -> String {
         let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
-        item(&format!(
+        format!(
             "apiVersion: {}\nkind: {kind}\nmetadata: {{name: x, namespace: ns}}\nspec:\n{spec}",
             kind.api_version()
-        ))
+        )
+    }
+
+    /// An object of the mesh's API in namespace `ns`, with this spec.
+    pub fn of_spec(kind: Kind, spec: &str) -> Item {
+        item(&text(kind, spec))
+    }
+
+    /// The same, whatever comes of it.
+    pub fn converted(kind: Kind, spec: &str) -> Converted {
+        let manifest = manifests(&text(kind, spec)).remove(0);
+        convert(&manifest, &MeshConfig::default())
     }
 }

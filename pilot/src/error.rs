@@ -15,6 +15,12 @@ pub enum Error {
     },
     #[error("--config-dir {0} is not a folder; create it, or name the folder that holds the mesh's objects")]
     ConfigDir(String),
+    #[error(
+        "no source of objects: say --config-dir for folders, or --kube (perhaps with --kubeconfig) for Kubernetes"
+    )]
+    NoSource,
+    #[error(transparent)]
+    Client(#[from] mesh_runtime::apiserver::ClientError),
     #[error("the folders of --config-dir cannot be watched: {0}")]
     Watch(std::io::Error),
     #[error(transparent)]

@@ -130,6 +130,7 @@ pub fn since(snapshot: &Snapshot, kind: Type) -> u64 {
             snapshot.policies.since,
             snapshot.traits.since,
             snapshot.peers.since,
+            snapshot.tokens.since,
             snapshot.authorization.since,
             snapshot.telemetries.since,
         ],

@@ -3,12 +3,17 @@
 //! A source promises: an `Apply` only when the object's content changed; a `Delete` only for what it applied; `Synced`
 //! once, when everything that was there at the start has been told.
 
+use std::sync::Arc;
+
 use mesh_proto::{
     finding::Finding,
     kube::{Kind, Manifest, ObjectKey},
 };
 
+use crate::model::authn::KeySource;
+
 pub mod file;
+pub mod kube;
 
 /// What happened to one object, or to the source.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +29,11 @@ pub enum Change {
     Findings {
         part: String,
         findings: Vec<Finding>,
+    },
+    /// Public keys of a token issuer were fetched. None: nobody asks for them any more.
+    Keys {
+        source: KeySource,
+        keys: Option<Arc<str>>,
     },
     /// Everything that was there at the start has been told.
     Synced,

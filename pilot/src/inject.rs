@@ -1,48 +1,124 @@
-//! Sidecar injection: a pod becomes a pod with a proxy in it. Pure: the admission webhook, `meshctl inject` and
+//! Sidecar injection: a pod becomes a pod with a proxy in it. Pure: the admission webhook, `meshctl kube-inject` and
 //! `meshctl local` call the same function.
 //!
 //! | Module | |
 //! | --- | --- |
-//! | [`decide`] | does this pod get a sidecar, and if not, why |
+//! | [`decide`] | does this pod get a proxy, by which template, and if not, why |
+//! | [`wishes`] | what the pod's annotations ask for |
 //! | [`template`] | what is added |
+//! | [`overlay`] | a container of the user's (`image: auto`) over ours |
+//! | [`probes`] | probes of the application, asked by the proxy |
+//! | [`again`] | a pod that was injected already and has been changed since |
+//! | [`values`] | what an installation decides for all pods |
 //! | [`patch`] | the difference as an RFC 6902 patch, for the webhook |
 //!
 //! What it promises: the same pod gives the same result; an injected pod is left as it is; redirection is set up before
 //! any container of the user's starts, the proxy is ready before them (a native sidecar with a startup probe) and
-//! outlives them. A pod that asks for something that cannot be done is refused with a finding, never half done.
+//! outlives them, so that Jobs end. (`holdApplicationUntilProxyStarts` is therefore always the case.) A pod that asks for
+//! something that cannot be done is refused with a finding, never half done.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use mesh_proto::{
     finding::{self, Finding, ObjectRef},
-    mesh::MeshConfig,
-    names::{annotation, image},
+    mesh::{MeshConfig, ProxyConfig},
+    names::{self, annotation, image},
 };
 
 use crate::model::Labels;
 
-mod annotations;
+mod again;
 pub mod decide;
+mod overlay;
 pub mod patch;
+mod probes;
 mod template;
+pub mod values;
+mod wishes;
 
+use decide::Decision;
 pub use decide::Reason;
 
 /// What an installation decides for all pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// With its tag.
     pub proxy_image: String,
     /// `Always`, `IfNotPresent`, `Never`; `None` leaves it to Kubernetes.
     pub image_pull_policy: Option<String>,
+    pub image_pull_secrets: Vec<String>,
     /// This control plane's revision, as `istio.io/rev` names it.
     pub revision: String,
+    /// Whoever asks has chosen by revision already (the API server, by the webhook's selectors): a label with another
+    /// revision is a tag for this one.
+    pub any_revision: bool,
     /// Namespaces without any label get sidecars.
     pub enable_by_default: bool,
+    /// Pods that never, or always, get one when neither they nor their namespace say anything else.
+    pub never: Vec<LabelSelector>,
+    pub always: Vec<LabelSelector>,
+    /// Annotations of every injected pod.
+    pub annotations: BTreeMap<String, String>,
     /// The proxy answers DNS.
     pub dns_capture: bool,
+    /// The application's probes are asked by the proxy, which the kubelet can reach without a certificate. Off where the
+    /// kubelet asks from inside of the pod.
+    pub rewrite_probes: bool,
     pub cluster_id: String,
     pub network: String,
     pub log_level: String,
+    /// Where pilot is, if the mesh's settings do not say.
+    pub discovery_address: Option<String>,
+    pub redirection: Redirection,
+    pub resources: Resources,
+}
+
+// A selector is made of texts, so equality is what `Eq` wants, although the type of the API does not say so.
+impl Eq for Settings {}
+
+/// What is redirected where a pod does not say: ports and ranges between commas, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirection {
+    pub include_inbound_ports: String,
+    pub exclude_inbound_ports: String,
+    pub include_outbound_ranges: String,
+    pub exclude_outbound_ranges: String,
+    pub include_outbound_ports: String,
+    pub exclude_outbound_ports: String,
+}
+
+impl Default for Redirection {
+    fn default() -> Self {
+        Self {
+            include_inbound_ports: "*".to_owned(),
+            exclude_inbound_ports: String::new(),
+            include_outbound_ranges: "*".to_owned(),
+            exclude_outbound_ranges: String::new(),
+            include_outbound_ports: String::new(),
+            exclude_outbound_ports: String::new(),
+        }
+    }
+}
+
+/// What the proxy asks of its node, as Kubernetes' quantities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    pub cpu: Option<String>,
+    pub memory: Option<String>,
+    pub cpu_limit: Option<String>,
+    pub memory_limit: Option<String>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            cpu: Some("10m".to_owned()),
+            memory: Some("32Mi".to_owned()),
+            cpu_limit: None,
+            memory_limit: None,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -50,12 +126,21 @@ impl Default for Settings {
         Self {
             proxy_image: format!("{}:{}", image::PROXY, mesh_runtime::build::VERSION),
             image_pull_policy: None,
-            revision: "default".to_owned(),
+            image_pull_secrets: Vec::new(),
+            revision: names::DEFAULT_REVISION.to_owned(),
+            any_revision: false,
             enable_by_default: false,
+            never: Vec::new(),
+            always: Vec::new(),
+            annotations: BTreeMap::new(),
             dns_capture: true,
+            rewrite_probes: false,
             cluster_id: "Kubernetes".to_owned(),
             network: String::new(),
             log_level: "info".to_owned(),
+            discovery_address: None,
+            redirection: Redirection::default(),
+            resources: Resources::default(),
         }
     }
 }
@@ -73,44 +158,75 @@ pub enum Outcome {
 /// A pod as it should run. Its namespace must be set in its metadata.
 pub fn inject(pod: &Pod, namespace_labels: &Labels, mesh: &MeshConfig, settings: &Settings) -> Outcome {
     let object = object_ref(pod);
-    let refuse = |path: String, text: String| {
-        Outcome::Refused(Box::new(Finding::new(
+    match outcome(pod, namespace_labels, mesh, settings, &object) {
+        Ok(outcome) => outcome,
+        Err(refusal) => Outcome::Refused(Box::new(Finding::new(
             finding::INJECTION_REFUSED,
-            object.clone(),
-            path,
-            text,
-        )))
-    };
-    match decide::decide(pod, namespace_labels, settings) {
-        Ok(None) => {}
-        Ok(Some(reason)) => return Outcome::Skipped(reason),
-        Err(refusal) => return refuse(refusal.path, refusal.text),
+            object,
+            refusal.path,
+            refusal.text,
+        ))),
     }
-    let config = match pod
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(annotation::PROXY_CONFIG))
-    {
-        None => mesh.default_config.clone(),
-        Some(text) => match mesh.default_config.overridden(text, &object) {
-            Ok(config) => config,
-            Err(problem) => return refuse(problem.path, problem.text),
-        },
-    };
-    match annotations::Traffic::read(pod) {
-        Ok(traffic) => {
-            let injected = template::Template {
-                mesh,
-                config: &config,
-                settings,
-                traffic: &traffic,
-            }
-            .apply(pod);
-            Outcome::Injected(Box::new(injected))
+}
+
+fn outcome(
+    pod: &Pod,
+    namespace_labels: &Labels,
+    mesh: &MeshConfig,
+    settings: &Settings,
+    object: &ObjectRef,
+) -> Result<Outcome, Refusal> {
+    let role = match decide::decide(pod, namespace_labels, settings)? {
+        Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
+        Decision::Again => {
+            let status_port = proxy_config(pod, mesh, settings, object)?.status_port;
+            return Ok(match again::again(pod, settings, status_port) {
+                Some(pod) => Outcome::Injected(Box::new(pod)),
+                None => Outcome::Skipped(Reason::AlreadyInjected),
+            });
         }
-        Err(refusal) => refuse(refusal.path, refusal.text),
+        Decision::Inject(role) => role,
+    };
+    let wishes = wishes::Wishes::read(pod, settings)?;
+    let config = proxy_config(pod, mesh, settings, object)?;
+    let template = template::Template {
+        role,
+        mesh,
+        config: &config,
+        settings,
+        wishes: &wishes,
+    };
+    Ok(Outcome::Injected(Box::new(template.apply(pod)?)))
+}
+
+/// The settings of the pod's proxy: the mesh's, and its annotation over them.
+fn proxy_config(
+    pod: &Pod,
+    mesh: &MeshConfig,
+    settings: &Settings,
+    object: &ObjectRef,
+) -> Result<ProxyConfig, Refusal> {
+    let mut base = mesh.default_config.clone();
+    if let Some(own) = &settings.discovery_address
+        && base.discovery_address == ProxyConfig::default().discovery_address
+    {
+        base.discovery_address.clone_from(own);
     }
+    match annotated(pod, annotation::PROXY_CONFIG) {
+        None => Ok(base),
+        Some(text) => base.overridden(text, object).map_err(|problem| Refusal {
+            path: problem.path,
+            text: problem.text,
+        }),
+    }
+}
+
+fn annotated<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+fn labelled<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 /// A field of a pod that cannot be fulfilled.
@@ -118,6 +234,15 @@ pub fn inject(pod: &Pod, namespace_labels: &Labels, mesh: &MeshConfig, settings:
 pub struct Refusal {
     pub path: String,
     pub text: String,
+}
+
+impl Refusal {
+    fn annotation(name: &str, text: impl Into<String>) -> Self {
+        Self {
+            path: format!("metadata.annotations[{name}]"),
+            text: text.into(),
+        }
+    }
 }
 
 /// At admission a pod has no name yet, but the beginning of one.

@@ -4,7 +4,8 @@
 //! | Module | What it does |
 //! | --- | --- |
 //! | [`inject`] | pod → pod with a sidecar |
-//! | [`ingest`] | changes of objects, from folders |
+//! | [`ingest`] | changes of objects, from folders or from Kubernetes |
+//! | [`jwks`] | public keys of token issuers |
 //! | [`convert`] | one object → its meaning, and findings |
 //! | [`model`] | the meaning: plain values |
 //! | [`store`] | the last good meaning of every object, and what is wrong with the newest version |
@@ -16,6 +17,8 @@
 //! | [`plan`] | who gets what, and when |
 //! | [`push`] | the loop from changes to proxies, and its cache |
 //! | [`serve`] | the xDS service: streams, identity, limits |
+//! | [`webhook`] | Kubernetes' questions about pods and objects |
+//! | [`status`] | conditions in the objects' status, written by the leader |
 //! | [`admin`] | debug pages |
 //! | [`app`], [`settings`], [`error`], [`metrics`] | the daemon |
 
@@ -27,6 +30,7 @@ pub mod error;
 pub mod generate;
 pub mod ingest;
 pub mod inject;
+pub mod jwks;
 pub mod metrics;
 pub mod model;
 pub mod plan;
@@ -35,7 +39,9 @@ pub mod registry;
 pub mod serve;
 pub mod settings;
 pub mod snapshot;
+pub mod status;
 pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod view;
+pub mod webhook;

@@ -19,6 +19,12 @@ pub struct TypeLabel {
     pub r#type: &'static str,
 }
 
+/// What became of a question to a webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    pub outcome: &'static str,
+}
+
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub connected: Gauge,
@@ -29,6 +35,8 @@ pub struct Metrics {
     pub pushed_proxies: Counter,
     pub push_seconds: Histogram,
     pub findings: Gauge,
+    pub injections: Family<OutcomeLabel, Counter>,
+    pub validations: Family<OutcomeLabel, Counter>,
 }
 
 impl Metrics {
@@ -42,6 +50,8 @@ impl Metrics {
             pushed_proxies: Counter::default(),
             push_seconds: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5]),
             findings: Gauge::default(),
+            injections: Family::default(),
+            validations: Family::default(),
         };
         let m = metrics.clone();
         registry.with(|r| {
@@ -69,12 +79,30 @@ impl Metrics {
                 "Things that are wrong with objects, as last asked for on /debug/findings",
                 m.findings,
             );
+            r.register(
+                "mesh_pilot_injections",
+                "Pods that the injection webhook was asked about, by outcome",
+                m.injections,
+            );
+            r.register(
+                "mesh_pilot_validations",
+                "Objects that the validation webhook was asked about, by outcome",
+                m.validations,
+            );
         });
         metrics
     }
 
     pub fn refused(&self, reason: &'static str) -> Counter {
         self.refused.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    pub fn injected(&self, outcome: &'static str) -> Counter {
+        self.injections.get_or_create_owned(&OutcomeLabel { outcome })
+    }
+
+    pub fn validated(&self, outcome: &'static str) -> Counter {
+        self.validations.get_or_create_owned(&OutcomeLabel { outcome })
     }
 
     pub fn rejected(&self, kind: Type) -> Counter {

@@ -44,11 +44,11 @@ pub use policy::{DestinationPolicy, TrafficPolicy};
 pub use port::{Protocol, ServicePort, TargetPort};
 pub use route::VirtualService;
 pub use selector::{Labels, Selector};
-pub use service::{Location, Resolution, Service, ServiceEntry, ServiceKey};
+pub use service::{Distribution, Location, Resolution, Service, ServiceEntry, ServiceKey};
 pub use sidecar::Sidecar;
 pub use telemetry::Telemetry;
 pub use visibility::Visibility;
-pub use workload::{Namespace, Workload, WorkloadEntry};
+pub use workload::{Namespace, Node, Workload, WorkloadEntry};
 pub use world::{Item, Table, World};
 
 /// The object that a value comes from. It travels into xDS, so that an answer of the mesh can name its cause.

@@ -272,7 +272,8 @@ impl Hub {
     /// Which connected proxies get anything else than before.
     fn tell(&self, before: &Snapshot, after: &Snapshot) {
         let may_differ = !affected::types(before, after).is_empty();
-        let pods = before.workloads.since != after.workloads.since;
+        let pods = before.workloads.since != after.workloads.since
+            || before.services.needs_node() != after.services.needs_node();
         let mut told = 0;
         for proxy in self.proxies() {
             if pods {

@@ -89,6 +89,10 @@ struct Index {
     /// Pods by address (those of the host network share theirs and are not here).
     by_address: HashMap<IpAddr, Key>,
     addresses: HashMap<Key, Vec<IpAddr>>,
+    /// ExternalNames that mean a service of the mesh.
+    aliases: HashMap<ServiceKey, BTreeSet<ServiceKey>>,
+    /// What each of them meant last.
+    aliased: HashMap<ServiceKey, ServiceKey>,
     auto: AutoAddresses,
     trust_domain: String,
 }
@@ -214,12 +218,38 @@ impl Registry {
                 }
             }
         }
+        concerned.append(&mut self.on_nodes(changed));
+        let aliases = concerned
+            .iter()
+            .filter_map(|key| index.aliases.get(key))
+            .flatten()
+            .cloned();
+        let aliases: Vec<ServiceKey> = aliases.collect();
+        concerned.extend(aliases);
         let mut touched = Touched::default();
         for key in &concerned {
             self.recompute(world, &mut index, key, &mut touched);
         }
         self.index = Some(index);
         touched
+    }
+
+    /// The services that have endpoints on nodes that changed.
+    fn on_nodes(&self, changed: &[Changed]) -> BTreeSet<ServiceKey> {
+        let nodes: BTreeSet<&str> = changed
+            .iter()
+            .filter(|change| change.kind == Kind::Node)
+            .map(|change| change.key.name.as_str())
+            .collect();
+        if nodes.is_empty() {
+            return BTreeSet::new();
+        }
+        let there = |ports: &PortEndpoints| {
+            let mut endpoints = ports.values().flat_map(|list| list.iter());
+            endpoints.any(|endpoint| nodes.contains(endpoint.node.as_str()))
+        };
+        let services = self.endpoints.iter().filter(|(_, ports)| there(ports));
+        services.map(|(key, _)| key.as_ref().clone()).collect()
     }
 
     fn recompute(&mut self, world: &World, index: &mut Index, key: &ServiceKey, touched: &mut Touched) {
@@ -344,6 +374,12 @@ impl Index {
             },
         };
         let before = self.declared.remove(&id).unwrap_or_default();
+        if change.kind == Kind::Service {
+            let service = world.services.get(&change.key);
+            for key in before.union(&now) {
+                self.alias(key, service.and_then(|service| resolve::aliased(service)));
+            }
+        }
         for key in before.difference(&now) {
             remove_from(&mut self.declarers, key, &id);
             remove_from(&mut self.selecting, &key.namespace, key);
@@ -362,6 +398,20 @@ impl Index {
         concerned.extend(before.into_iter().chain(now.iter().cloned()));
         if !now.is_empty() {
             self.declared.insert(id, now);
+        }
+    }
+
+    /// A service means another one, or none.
+    fn alias(&mut self, key: &ServiceKey, target: Option<ServiceKey>) {
+        let before = match &target {
+            Some(target) => self.aliased.insert(key.clone(), target.clone()),
+            None => self.aliased.remove(key),
+        };
+        if let Some(before) = before {
+            remove_from(&mut self.aliases, &before, key);
+        }
+        if let Some(target) = target {
+            self.aliases.entry(target).or_default().insert(key.clone());
         }
     }
 

@@ -23,7 +23,7 @@ pub use endpoints::{Endpoints, PortTraits, Traits};
 pub use gateways::{Credentials, Gateways};
 pub use policies::Policies;
 pub use routes::Routes;
-pub use security::{Authorization, PeerSecurity};
+pub use security::{Authorization, Issuer, PeerSecurity, Tokens};
 pub use services::Services;
 pub use sidecars::Sidecars;
 pub use telemetry::Telemetries;
@@ -89,6 +89,7 @@ pub struct Snapshot {
     pub credentials: Part<Credentials>,
     pub sidecars: Part<Sidecars>,
     pub peers: Part<PeerSecurity>,
+    pub tokens: Part<Tokens>,
     pub authorization: Part<Authorization>,
     pub telemetries: Part<Telemetries>,
     pub workloads: Part<Workloads>,
@@ -126,7 +127,7 @@ impl Snapshot {
                 };
             }
         }
-        if touched(&[Kind::Pod]) {
+        if touched(&[Kind::Pod, Kind::Node]) {
             next.workloads.replace(Workloads::new(world), now);
         }
         if touched(&[Kind::VirtualService]) {
@@ -146,6 +147,9 @@ impl Snapshot {
         }
         if touched(&[Kind::PeerAuthentication]) {
             next.peers.replace(PeerSecurity::new(world), now);
+        }
+        if touched(&[Kind::RequestAuthentication]) {
+            next.tokens.replace(Tokens::new(world), now);
         }
         if touched(&[Kind::AuthorizationPolicy]) {
             next.authorization.replace(Authorization::new(world), now);

@@ -1,7 +1,8 @@
 //! Every object as it was last applied, its last good meaning, and what is wrong with it.
 //!
 //! Fed with batches of [`Change`]s; the meaning of all objects together is a [`World`]. An object whose newest version
-//! has an error keeps its last good meaning; if there is none, it has no effect. One bad object never touches another.
+//! has an error keeps its last good meaning; if there is none, it has no effect, but for policies that must not fail open
+//! (see `convert::authorization_policy`): what can be read of them counts. One bad object never touches another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use mesh_proto::{
 use crate::{
     convert::{self, Meaning},
     ingest::Change,
-    model::World,
+    model::{World, authn::KeySource},
 };
 
 /// An object whose meaning changed.
@@ -45,6 +46,8 @@ struct Entry {
     findings: Vec<Finding>,
     /// The newest version is the one in effect.
     current: bool,
+    /// A good version is in effect, the newest or an older one.
+    good: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,14 +136,42 @@ impl Store {
                 applied.findings_changed |= self.parts.get(&part).is_some_and(|now| *now != before)
                     || (!self.parts.contains_key(&part) && !before.is_empty());
             }
+            Change::Keys { source, keys } => self.keys(source, keys, changed),
             Change::Synced => self.synced = true,
         }
     }
 
+    /// The objects that ask for these keys mean something else now.
+    fn keys(&mut self, source: KeySource, keys: Option<Arc<str>>, changed: &mut BTreeSet<Changed>) {
+        let known = Arc::make_mut(&mut self.world.keys);
+        let before = match keys.clone() {
+            Some(keys) => known.insert(source.clone(), keys),
+            None => known.remove(&source),
+        };
+        if before == keys {
+            return;
+        }
+        let asking = self
+            .world
+            .request_authentications
+            .iter()
+            .filter(|(_, policy)| policy.rules.iter().any(|rule| rule.keys == source));
+        changed.extend(asking.map(|(key, _)| Changed {
+            kind: Kind::RequestAuthentication,
+            key: key.clone(),
+        }));
+    }
+
     fn apply_object(&mut self, manifest: Manifest, changed: &mut BTreeSet<Changed>, applied: &mut Applied) {
-        let converted = convert::convert(&manifest, &self.world.mesh);
+        let mut converted = convert::convert(&manifest, &self.world.mesh);
         let (kind, key) = (manifest.kind, manifest.key.clone());
         let current = !matches!(converted.meaning, Meaning::Invalid);
+        let before = self.objects.get(&(kind, key.clone()));
+        let good = current || before.is_some_and(|entry| entry.good);
+        if let Some(instead) = converted.instead.take().filter(|_| !good) {
+            converted.findings.push(instead.finding);
+            converted.meaning = instead.item.map_or(Meaning::Nothing, Meaning::Item);
+        }
         if take(&mut self.world, kind, &key, &manifest, converted.meaning) {
             changed.insert(Changed {
                 kind,
@@ -151,6 +182,7 @@ impl Store {
             manifest: Arc::new(manifest),
             findings: converted.findings,
             current,
+            good,
         };
         let findings = entry.findings.clone();
         let before = self.objects.insert((kind, key), entry);
@@ -235,6 +267,42 @@ mod tests {
             }]
         );
         assert!(store.world().virtual_services.is_empty());
+    }
+
+    #[test]
+    fn a_policy_that_was_never_good_restricts_by_what_can_be_read() {
+        let policy = |rules: &str| {
+            format!(
+                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                 metadata: {{name: a, namespace: ns}}\nspec: {{rules: {rules}}}\n"
+            )
+        };
+        let (good, bad) = (
+            "{to: [{operation: {methods: [GET]}}]}",
+            "{from: [{source: {ipBlocks: [x]}}]}",
+        );
+        let key = ObjectKey::new("ns", "a");
+        let mut store = Store::default();
+        let rules = |store: &Store| store.world().authorization_policies[&key].rules.len();
+        store.apply(changes(&policy(&format!("[{bad}]"))));
+        assert_eq!(rules(&store), 0, "nothing is allowed");
+        assert_eq!(store.is_current(Kind::AuthorizationPolicy, &key), Some(false));
+        store.apply(changes(&policy(&format!("[{good}, {bad}]"))));
+        assert_eq!(rules(&store), 1, "the newest readable part counts");
+        assert!(
+            store
+                .findings()
+                .any(|finding| finding.text.contains("1 of its 2 rules"))
+        );
+        store.apply(changes(&policy(&format!("[{good}, {good}]"))));
+        assert_eq!((rules(&store), store.findings().count()), (2, 0));
+        store.apply(changes(&policy(&format!("[{bad}]"))));
+        assert_eq!(rules(&store), 2, "the last good version stays");
+        assert!(
+            store
+                .findings()
+                .all(|finding| !finding.text.contains("until it is repaired"))
+        );
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub fn endpoint(ip: &str, port: u16) -> Endpoint {
         locality: Locality::default(),
         network: String::new(),
         node: String::new(),
+        hostname: String::new(),
         weight: 0,
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         AuthorizationPolicy, DestinationPolicy, Gateway, GatewayRef, Host, Labels, Service, Sidecar,
         VirtualService, Workload, authn::EffectiveMtls, endpoint::Locality, host,
     },
-    snapshot::Snapshot,
+    snapshot::{Issuer, Snapshot},
 };
 
 mod observe;
@@ -38,6 +38,8 @@ pub struct Viewer {
     pub dns: bool,
     pub source: IdentitySource,
     pub locality: Locality,
+    /// Only where some service asks for it.
+    pub node: String,
     pub network: String,
     /// Container ports by name.
     pub named_ports: BTreeMap<String, u16>,
@@ -79,11 +81,27 @@ impl Viewer {
                 IdentitySource::Sds
             },
             locality: pod.map(|pod| pod.locality.clone()).unwrap_or_default(),
+            node: String::new(),
             network: pod.map(|pod| pod.network.clone()).unwrap_or_default(),
             named_ports: pod.map(|pod| pod.named_ports.clone()).unwrap_or_default(),
             ipv6: id.ip.contains(':'),
             labels,
         }
+    }
+}
+
+impl Viewer {
+    /// With what this snapshot knows about the proxy's pod and its node.
+    pub fn in_snapshot(id: &NodeId, metadata: &NodeMetadata, snapshot: &Snapshot) -> Self {
+        let pod = snapshot.workloads.get(&id.namespace, &id.pod);
+        let mut viewer = Self::new(id, metadata, pod);
+        if let Some(pod) = pod {
+            viewer.locality = snapshot.workloads.locality(pod);
+            if snapshot.services.needs_node() {
+                viewer.node.clone_from(&pod.node);
+            }
+        }
+        viewer
     }
 }
 
@@ -239,6 +257,14 @@ impl<'a> View<'a> {
         let root = &self.mesh().root_namespace;
         self.snapshot
             .authorization
+            .of(root, &self.viewer.namespace, &self.viewer.labels)
+    }
+
+    /// Whose tokens the viewer's requests may carry.
+    pub fn issuers(&self) -> Vec<Issuer> {
+        let root = &self.mesh().root_namespace;
+        self.snapshot
+            .tokens
             .of(root, &self.viewer.namespace, &self.viewer.labels)
     }
 

@@ -2,11 +2,15 @@
 //!
 //! Codes, names and levels are Istio's where it has them (<https://istio.io/latest/docs/reference/config/analysis/>), so
 //! that users find their knowledge (and their `--suppress` lists) again; ours begin with `GSM`. The table [`CODES`] is
-//! the only place where a code is made.
+//! the only place where a code is made; `docs/reference/findings.md` is generated from it.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
+
+mod codes;
+
+pub use codes::*;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,90 +63,6 @@ impl fmt::Display for ObjectRef {
             write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
         }
     }
-}
-
-/// One row of the table of codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code {
-    pub code: &'static str,
-    pub name: &'static str,
-    pub level: Level,
-    /// One sentence for the reference page.
-    pub meaning: &'static str,
-}
-
-/// Defines the constants and the table of all of them at once.
-macro_rules! codes {
-    ($($constant:ident = $code:literal $name:literal $level:ident $meaning:literal;)*) => {
-        $(pub const $constant: Code = Code { code: $code, name: $name, level: Level::$level, meaning: $meaning };)*
-        /// Every code there is, in the order of their numbers.
-        pub const CODES: &[Code] = &[$($constant),*];
-    };
-}
-
-codes! {
-    REFERENCED_RESOURCE_NOT_FOUND = "IST0101" "ReferencedResourceNotFound" Error
-        "What the object refers to does not exist.";
-    NAMESPACE_NOT_INJECTED = "IST0102" "NamespaceNotInjected" Info
-        "The namespace has no label that asks for sidecars or declines them.";
-    POD_MISSING_PROXY = "IST0103" "PodMissingProxy" Warning
-        "The pod should have a sidecar and has none; it was started before the namespace was labelled.";
-    SCHEMA_VALIDATION_ERROR = "IST0106" "SchemaValidationError" Error
-        "The object is not valid; its last good version stays in effect.";
-    MISPLACED_ANNOTATION = "IST0107" "MisplacedAnnotation" Warning
-        "The annotation has no effect on this kind of object.";
-    UNKNOWN_ANNOTATION = "IST0108" "UnknownAnnotation" Warning
-        "An annotation in one of the mesh's domains that the mesh does not know.";
-    CONFLICTING_MESH_HOSTS = "IST0109" "ConflictingMeshGatewayVirtualServiceHosts" Error
-        "Two VirtualServices for the mesh's own traffic name the same host; only one of them counts.";
-    CONFLICTING_SIDECAR_SELECTORS = "IST0110" "ConflictingSidecarWorkloadSelectors" Error
-        "Two Sidecars select the same pod; only one of them counts.";
-    MULTIPLE_SIDECARS_WITHOUT_SELECTOR = "IST0111" "MultipleSidecarsWithoutWorkloadSelectors" Error
-        "Two Sidecars of a namespace select all of its pods; only one of them counts.";
-    DESTINATION_PORT_REQUIRED = "IST0112" "VirtualServiceDestinationPortSelectorRequired" Error
-        "A destination has several ports and the route does not say which one.";
-    MTLS_POLICY_CONFLICT = "IST0113" "MTLSPolicyConflict" Error
-        "A DestinationRule sends plain text where a PeerAuthentication demands mTLS, or the other way round.";
-    PORT_NAME_CONVENTION = "IST0118" "PortNameIsNotUnderNamingConvention" Info
-        "The port's protocol is not declared, so the proxy has to find it out.";
-    INVALID_REGEXP = "IST0122" "InvalidRegexp" Warning
-        "A regular expression cannot be read.";
-    MULTIPLE_INJECTION_LABELS = "IST0123" "NamespaceMultipleInjectionLabels" Warning
-        "The namespace has both istio-injection and istio.io/rev.";
-    INVALID_ANNOTATION = "IST0125" "InvalidAnnotation" Warning
-        "An annotation's value cannot be read.";
-    NO_MATCHING_WORKLOADS = "IST0127" "NoMatchingWorkloadsFound" Warning
-        "No workload has the labels that the object selects.";
-    NO_SERVER_VERIFICATION = "IST0128" "NoServerCertificateVerificationDestinationLevel" Warning
-        "TLS to the destination has no caCertificates, so the server's certificate is not verified.";
-    NO_SERVER_VERIFICATION_PORT = "IST0129" "NoServerCertificateVerificationPortLevel" Warning
-        "TLS to one of the destination's ports has no caCertificates, so the server's certificate is not verified.";
-    UNREACHABLE_RULE = "IST0130" "VirtualServiceUnreachableRule" Warning
-        "A route is never used, because an earlier one takes all of its requests.";
-    INEFFECTIVE_MATCH = "IST0131" "VirtualServiceIneffectiveMatch" Info
-        "A match is never used, because an earlier one takes all of its requests.";
-    HOST_NOT_IN_GATEWAY = "IST0132" "VirtualServiceHostNotFoundInGateway" Warning
-        "The gateway does not serve a host of the VirtualService.";
-    SCHEMA_WARNING = "IST0133" "SchemaWarning" Warning
-        "The object is valid, but a part of it has no effect or is doubtful.";
-    INVALID_APPLICATION_UID = "IST0144" "InvalidApplicationUID" Warning
-        "The application runs as the proxy's user, so its traffic is not redirected.";
-    CONFLICTING_GATEWAYS = "IST0145" "ConflictingGateways" Error
-        "Two Gateways of the same workloads serve the same host on the same port.";
-    INVALID_GATEWAY_CREDENTIAL = "IST0161" "InvalidGatewayCredential" Error
-        "The Secret of a Gateway's server holds no usable certificate.";
-    GATEWAY_PORT_NOT_ON_SERVICE = "IST0162" "GatewayPortNotDefinedOnService" Warning
-        "No Service leads to the Gateway's port on its workloads.";
-    UNREADABLE_FILE = "GSM0001" "UnreadableFile" Error
-        "A file, or a document in it, is not YAML or not an object; its last good objects stay in effect.";
-    UNKNOWN_KIND = "GSM0002" "UnknownKind" Warning
-        "The mesh does not read objects of this kind.";
-    DUPLICATE_OBJECT = "GSM0003" "DuplicateObject" Error
-        "Two files declare the same object; the first one counts.";
-    NOT_SUPPORTED = "GSM0004" "NotSupported" Warning
-        "A field of Istio's API that this version of the mesh does not act on.";
-    INJECTION_REFUSED = "GSM0005" "InjectionRefused" Error
-        "A pod asks for a sidecar in a way that cannot be fulfilled.";
 }
 
 /// One thing found.

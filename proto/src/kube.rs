@@ -9,11 +9,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub mod crd;
 pub mod decode;
+pub mod extension;
 mod kinds;
 mod manifest;
 pub mod networking;
+pub mod reference;
+pub mod schema;
 pub mod security;
+pub mod support;
 pub mod telemetry;
 pub mod yaml;
 

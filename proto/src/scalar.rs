@@ -1,7 +1,8 @@
 //! Small values as users write them: durations (`5s`, `1m30s`, `0.5s`) and percentages.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A percentage in parts per million, as exact as Envoy takes it.
@@ -40,6 +41,16 @@ impl<'de> Deserialize<'de> for Percent {
         let value = f64::deserialize(deserializer)?;
         Self::new(value)
             .ok_or_else(|| de::Error::custom(format!("{value} is not a percentage from 0 to 100")))
+    }
+}
+
+impl JsonSchema for Percent {
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "number", "minimum": 0, "maximum": 100})
     }
 }
 
@@ -150,6 +161,20 @@ impl<'de> Deserialize<'de> for Span {
         String::deserialize(deserializer)?
             .parse()
             .map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 64,
+            "pattern": r"^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(h|m|s|ms|us|µs|ns))+)$",
+        })
     }
 }
 

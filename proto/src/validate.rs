@@ -8,8 +8,13 @@ use crate::{
     finding::{Finding, Report},
     kube::{
         Kind, Manifest, Object, Resource, decode,
-        networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry},
+        extension::{TrafficExtension, WasmPlugin},
+        networking::{
+            DestinationRule, EnvoyFilter, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService,
+            WorkloadEntry, WorkloadGroup,
+        },
         security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication},
+        support,
         telemetry::Telemetry,
     },
     mesh::MeshConfig,
@@ -19,14 +24,18 @@ use crate::{
 pub mod annotations;
 mod authorization_policy;
 mod destination_rule;
+mod envoy_filter;
+mod extension;
 pub mod field;
 mod gateway;
 mod peer_authentication;
+mod proxy_config;
 mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod telemetry;
 mod virtual_service;
+mod workload;
 
 pub use authorization_policy::CONDITIONS;
 pub use virtual_service::GRPC_STATUSES;
@@ -42,6 +51,7 @@ pub fn typed<T: Validate>(manifest: &Manifest) -> (Option<Object<T>>, Vec<Findin
     if let Some(object) = &object {
         let mut report = Report::new(manifest.object_ref(), manifest.source.clone());
         object.spec.validate(object, &mut report);
+        support::check(manifest, &mut report);
         findings.append(&mut report.findings);
     }
     let good = !findings.iter().any(Finding::is_error);
@@ -56,11 +66,16 @@ pub fn check(manifest: &Manifest) -> Vec<Finding> {
         Kind::Gateway => typed::<Gateway>(manifest).1,
         Kind::ServiceEntry => typed::<ServiceEntry>(manifest).1,
         Kind::WorkloadEntry => typed::<WorkloadEntry>(manifest).1,
+        Kind::WorkloadGroup => typed::<WorkloadGroup>(manifest).1,
         Kind::Sidecar => typed::<Sidecar>(manifest).1,
+        Kind::ProxyConfig => typed::<ProxyConfig>(manifest).1,
+        Kind::EnvoyFilter => typed::<EnvoyFilter>(manifest).1,
         Kind::PeerAuthentication => typed::<PeerAuthentication>(manifest).1,
         Kind::RequestAuthentication => typed::<RequestAuthentication>(manifest).1,
         Kind::AuthorizationPolicy => typed::<AuthorizationPolicy>(manifest).1,
         Kind::Telemetry => typed::<Telemetry>(manifest).1,
+        Kind::WasmPlugin => typed::<WasmPlugin>(manifest).1,
+        Kind::TrafficExtension => typed::<TrafficExtension>(manifest).1,
         Kind::ConfigMap if is_mesh_config(manifest) => mesh_config(manifest).1,
         _ => Vec::new(),
     };

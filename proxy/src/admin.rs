@@ -7,6 +7,7 @@ mod clusters;
 mod dump;
 mod listeners;
 pub mod merge;
+pub mod probe;
 mod server;
 mod stats;
 
@@ -30,6 +31,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
 
 use merge::Application;
+use probe::Probes;
 
 use crate::{conn::track::Connections, observe::Stats, store::Store};
 
@@ -93,15 +95,24 @@ pub async fn serve(listener: TcpListener, admin: Admin, drain: Drain) {
     serve_on(listener, pages(&admin), never()).await;
 }
 
-/// Serves metrics and health for everybody; with the application's metrics among them, if it has some.
+/// Serves metrics and health for everybody; with the application's metrics among them, if it has some, and its probes.
 pub async fn serve_public(
     listener: TcpListener,
     admin: Admin,
     application: Option<Application>,
+    probes: Probes,
     drain: Drain,
 ) {
     let _ = drain;
-    serve_on(listener, public_pages(&admin, application.as_ref()), never()).await;
+    let pages = public_pages(&admin, application.as_ref());
+    let pages = probes.all().fold(pages, |pages, (path, probe)| {
+        let probe = probe.clone();
+        pages.get(path, "a probe of the application", move || {
+            let probe = probe.clone();
+            async move { probe.ask().await }
+        })
+    });
+    serve_on(listener, pages, never()).await;
 }
 
 /// A drain that never comes: the process ends under these pages.

@@ -4,6 +4,7 @@
 //! each with its own runtime. They share the store (configuration, swapped whole), the identity cell and the registry of
 //! counters; nothing else.
 
+pub mod memory;
 pub mod mesh;
 pub mod standalone;
 
@@ -109,13 +110,6 @@ pub fn raise_file_limit() {
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         eprintln!("mesh-proxy: cannot raise the limit of open files: {error}");
-    }
-}
-
-/// Keeps memory small: with huge pages the allocator's first touch of an arena would make 2 MiB of it resident.
-pub fn use_small_pages() {
-    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
-        eprintln!("mesh-proxy: cannot switch huge pages off: {error}");
     }
 }
 

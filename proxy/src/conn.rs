@@ -44,7 +44,7 @@ use crate::{
     },
     observe::{
         Workload,
-        record::Downstream,
+        record::{Downstream, TlsFacts},
         stats::{ListenerStats, Local},
     },
     sniff::http::Version,
@@ -238,15 +238,7 @@ async fn enter(
             Io::tls(TlsStream::Server(stream))
         }
     };
-    let peer = facts
-        .tls
-        .as_ref()
-        .filter(|tls| !tls.peer_uris.is_empty() || tls.peer_subject.is_some())
-        .map(|tls| PeerNames {
-            uris: tls.peer_uris.iter().map(|uri| Box::from(&**uri)).collect(),
-            dns: Vec::new(),
-            subject: tls.peer_subject.as_deref().unwrap_or_default().into(),
-        });
+    let peer = facts.tls.as_ref().and_then(peer_names);
     let facts = Arc::new(facts);
     let _open = worker.open.open(Note {
         worker: worker.number,
@@ -274,6 +266,15 @@ async fn enter(
         Terminal::Tcp(proxy) => return Ok(tcp::serve(&conn, &proxy, io, peeked.silent).await),
     }
     Ok(None)
+}
+
+/// What the peer's verified certificate says.
+fn peer_names(tls: &TlsFacts) -> Option<PeerNames> {
+    (!tls.peer_uris.is_empty() || tls.peer_subject.is_some()).then(|| PeerNames {
+        uris: tls.peer_uris.iter().map(|uri| Box::from(&**uri)).collect(),
+        dns: Vec::new(),
+        subject: tls.peer_subject.as_deref().unwrap_or_default().into(),
+    })
 }
 
 /// Takes TLS off.

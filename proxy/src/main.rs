@@ -10,7 +10,7 @@ use mesh_proxy::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    app::use_small_pages();
+    app::memory::use_small_pages();
     app::raise_file_limit();
     let control = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command {

@@ -144,6 +144,10 @@ pub struct ProxyArgs {
     /// added to those on port 15020.
     #[arg(long, env = "ISTIO_PROMETHEUS_ANNOTATIONS")]
     pub application_metrics: Option<String>,
+    /// How the application's probes were written that the kubelet asks for on port 15020, as Istio's injector says it: JSON by
+    /// path.
+    #[arg(long, env = "ISTIO_KUBE_APP_PROBERS")]
+    pub application_probes: Option<String>,
 }
 
 fn parse_kind(text: &str) -> Result<NodeKind, String> {

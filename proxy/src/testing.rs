@@ -48,6 +48,11 @@ pub struct Proxy {
 impl Proxy {
     /// From a bootstrap; `PORT` in it becomes a free port.
     pub async fn start(yaml: &str) -> Self {
+        Self::of_mesh(yaml, IdentityCell::new(), Own::default()).await
+    }
+
+    /// The same, as the proxy of a workload with an identity.
+    pub async fn of_mesh(yaml: &str, identity: IdentityCell, own: Own) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -58,8 +63,8 @@ impl Proxy {
         store.publish(bootstrap.snapshot());
         let parts = Parts {
             store: store.clone(),
-            identity: IdentityCell::new(),
-            own: Own::default(),
+            identity,
+            own,
             stats: stats.clone(),
             outlet: Outlet::new(stats.clone(), Host::default(), Arc::new(NoConnect)),
             connections: crate::conn::track::Connections::default(),

@@ -130,6 +130,8 @@ pub struct Agent(Arc<Inner>);
 struct Inner {
     settings: Settings,
     status: Mutex<Status>,
+    /// The root file as the last call to the authority found it: what it says later is compared with this.
+    roots: Mutex<Option<Vec<CertificateDer<'static>>>>,
     issued: Counter,
     failed: Counter,
     expiry: Gauge,
@@ -141,6 +143,7 @@ impl Agent {
         Self(Arc::new(Inner {
             settings,
             status: Mutex::default(),
+            roots: Mutex::default(),
             issued,
             failed,
             expiry,
@@ -229,7 +232,9 @@ impl Agent {
 
     /// One call: a new key, a new certificate, into the cell.
     pub async fn renew(&self, cell: &IdentityCell) -> Result<(), IdentityError> {
-        let trusted = match self.read_roots().await {
+        let read = self.read_roots().await;
+        *self.0.roots.lock().unwrap_or_else(PoisonError::into_inner) = read.as_ref().ok().cloned();
+        let trusted = match read {
             Ok(roots) => roots,
             // A certificate in use names roots that were proven before.
             Err(error) => cell.get().map(|identity| identity.roots.clone()).ok_or(error)?,
@@ -339,7 +344,12 @@ impl Agent {
     /// Waits, and meanwhile adopts a changed root file: a root added or removed there is trusted or not at once.
     async fn follow_roots(&self, cell: &IdentityCell, wait: Duration) {
         let end = tokio::time::Instant::now() + wait;
-        let mut known = self.read_roots().await.ok();
+        let mut known = self
+            .0
+            .roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         loop {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             tokio::time::sleep(left.min(ROOT_POLL)).await;

@@ -14,13 +14,19 @@
 //! | [`grpc`] | channels and incoming connections over that TLS |
 //! | [`settings`] | values of flags: durations |
 //! | [`build`] | version |
+//! | `apiserver` | feature `kube`: a client of the Kubernetes API, and what its errors mean |
+//! | `leader` | feature `kube`: one leader among the replicas of a daemon, by a Lease |
 
+#[cfg(feature = "kube")]
+pub mod apiserver;
 pub mod backoff;
 pub mod build;
 pub mod drain;
 pub mod grpc;
 pub mod http;
 pub mod identity;
+#[cfg(feature = "kube")]
+pub mod leader;
 pub mod log;
 pub mod metrics;
 pub mod ready;

@@ -101,7 +101,9 @@ fn parse(directives: &str) -> Result<EnvFilter, Error> {
         "critical" => "error".to_owned(),
         _ => directives.trim().to_owned(),
     };
-    EnvFilter::try_new(&directives_ours).map_err(|error| Error::Level {
+    // Whoever calls the API server says what went wrong, once and with its reasons; its client would say it each time.
+    let quiet = format!("kube_client=off,kube_runtime=off,{directives_ours}");
+    EnvFilter::try_new(quiet).map_err(|error| Error::Level {
         directives: directives.to_owned(),
         reason: error.to_string(),
     })

@@ -88,14 +88,7 @@ pub fn caller(
             claims.iss, expected.issuer
         )));
     }
-    if !claims.aud.names().contains(&expected.audience) {
-        let text = format!(
-            "audience is {:?}, expected {:?}",
-            claims.aud.names(),
-            expected.audience
-        );
-        return Err(refuse(text));
-    }
+    check_audience(claims, &expected.audience)?;
     check_time(claims, now)?;
     let Some(bound) = &claims.bound else {
         return Err(refuse(
@@ -123,7 +116,18 @@ pub fn caller(
     })
 }
 
-fn check_time(claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
+pub fn check_audience(claims: &Claims, expected: &str) -> Result<(), Refusal> {
+    let names = claims.aud.names();
+    if names.iter().any(|name| name == expected) {
+        return Ok(());
+    }
+    Err(Refusal::Token(format!(
+        "audience is {names:?}, expected {expected:?}"
+    )))
+}
+
+/// Whether the token is good now; says when it ends.
+pub fn check_time(claims: &Claims, now: SystemTime) -> Result<SystemTime, Refusal> {
     let now = now
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
@@ -147,7 +151,9 @@ fn check_time(claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
             return Err(Refusal::Token(text));
         }
     }
-    Ok(())
+    // Far beyond any token's life, and far from what a clock can hold.
+    let end = Duration::try_from_secs_f64(end.min(1e11)).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + end)
 }
 
 #[cfg(test)]

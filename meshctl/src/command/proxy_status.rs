@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use mesh_proto::names::port;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    context::Context,
+    context::Mesh,
+    local::object,
     output::{self, Format, Table},
     reach,
 };
@@ -53,25 +54,41 @@ pub struct Nack {
 
 const COLUMNS: [&str; 6] = ["CDS", "LDS", "EDS", "RDS", "SDS", "NDS"];
 
-pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32> {
+/// What every pilot says of its proxies, as it says it, with the pilot's name.
+pub async fn proxies(mesh: &Mesh) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for pod in mesh.parts("pilot").await? {
+        let name = object::text(&pod, "/metadata/name");
+        let answer = reach::get_json(&mesh.way(&pod), port::CONTROL, "/debug/syncz")
+            .await
+            .with_context(|| format!("asking pod {name} about its proxies"))?;
+        for mut one in answer.as_array().cloned().unwrap_or_default() {
+            one["pilot"] = name.into();
+            all.push(one);
+        }
+    }
+    Ok(all)
+}
+
+pub async fn run(arguments: Arguments, mesh: &Mesh) -> anyhow::Result<i32> {
     let mut proxies = Vec::new();
     let mut raw = Vec::new();
-    for pod in context.parts("pilot").await? {
-        let answer = reach::get_json(&context.network(&pod), port::CONTROL, "/debug/syncz").await?;
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        for one in answer.as_array().into_iter().flatten() {
-            let mut proxy: Proxy = serde_json::from_value(one.clone()).context("pilot's /debug/syncz")?;
-            if arguments
-                .proxy
-                .as_ref()
-                .is_some_and(|wanted| !is_meant(&proxy.proxy, wanted))
-            {
-                continue;
-            }
-            proxy.pilot = name.to_owned();
-            proxies.push(proxy);
-            raw.push(one.clone());
+    for one in self::proxies(mesh).await? {
+        let proxy: Proxy = serde_json::from_value(one.clone()).context("pilot's /debug/syncz")?;
+        if arguments
+            .proxy
+            .as_ref()
+            .is_some_and(|wanted| !is_meant(&proxy.proxy, wanted))
+        {
+            continue;
         }
+        proxies.push(proxy);
+        raw.push(one);
+    }
+    if let Some(wanted) = arguments.proxy.as_ref().filter(|_| proxies.is_empty()) {
+        bail!(
+            "no proxy {wanted:?} is connected to the control plane; `meshctl proxy-status` lists those that are"
+        );
     }
     match arguments.output {
         Format::Json => output::json(&Value::Array(raw))?,

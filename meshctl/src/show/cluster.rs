@@ -13,8 +13,9 @@ pub fn list<'a>(dump: &'a Value, filter: &Filter) -> Vec<&'a Value> {
     let mut clusters = resources(dump, "ClustersConfigDump", &lists);
     clusters.retain(|cluster| {
         let name = text(cluster, "/name");
-        let (direction, port, _, host) = cluster_name(name).unwrap_or(("", 0, "", name));
+        let (direction, port, subset, host) = cluster_name(name).unwrap_or(("", 0, "", name));
         filter.passes(Some(port), host, direction)
+            && filter.subset.as_deref().is_none_or(|wanted| wanted == subset)
     });
     clusters
 }

@@ -39,6 +39,14 @@ pub fn table(clusters: &Value, filter: &Filter) -> Table {
             } else {
                 status
             };
+            let shown = Filter::takes(filter.address.as_deref(), &address)
+                && filter
+                    .status
+                    .as_deref()
+                    .is_none_or(|wanted| wanted.eq_ignore_ascii_case(status));
+            if !shown {
+                continue;
+            }
             table.row(vec![
                 address,
                 status.into(),

@@ -16,6 +16,9 @@ pub fn list<'a>(dump: &'a Value, filter: &Filter) -> Vec<&'a Value> {
             port(listener),
             text(listener, "/name"),
             text(listener, "/traffic_direction"),
+        ) && Filter::takes(
+            filter.address.as_deref(),
+            text(listener, "/address/socket_address/address"),
         )
     });
     listeners

@@ -1,12 +1,15 @@
 //! Gateways: workloads and credentials that are not there (IST0101), broken credentials (IST0161), ports that no Service
-//! leads to (IST0162), and Gateways that contradict each other (IST0145).
+//! leads to (IST0162), Gateways that contradict each other (IST0145) or share a certificate (IST0138).
 
 use std::collections::BTreeSet;
 
 use mesh_proto::finding::{self, Finding, Report};
 
 use super::{Scene, describe};
-use crate::model::{Gateway, Host, Key, Kind, Server, TargetPort, Workload, gateway::ServerTlsMode};
+use crate::model::{
+    Gateway, Host, Key, Kind, Server, TargetPort, Workload,
+    gateway::{ServerTls, ServerTlsMode},
+};
 
 pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
     for gateway in scene.world.gateways.values() {
@@ -45,6 +48,7 @@ pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
         findings.append(&mut report.findings);
     }
     conflicts(scene, findings);
+    shared_certificates(scene, findings);
 }
 
 fn workloads<'a>(scene: &Scene<'a>, gateway: &Gateway) -> Vec<&'a Workload> {
@@ -179,6 +183,57 @@ fn conflicts(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
             }
         }
         findings.append(&mut report.findings);
+    }
+}
+
+/// Two Gateways of the same workloads with the same certificate: a client that reuses its HTTP/2 connection for a host of
+/// the other one comes to a listener that does not know the host. Gateways that serve the same port share the listener,
+/// but the chains behind it are each Gateway's own, so they are told too.
+fn shared_certificates(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
+    let gateways: Vec<&Gateway> = scene.world.gateways.values().map(AsRef::as_ref).collect();
+    for gateway in &gateways {
+        let mut report = scene.report(&gateway.origin);
+        for (i, server) in gateway.servers.iter().enumerate() {
+            let Some(tls) = &server.tls else { continue };
+            let rival = gateways.iter().find(|other| {
+                let together = gateway
+                    .selector
+                    .0
+                    .iter()
+                    .all(|pair| other.selector.0.iter().any(|own| own == pair));
+                let mut servers = other.servers.iter();
+                gateway.origin != other.origin
+                    && together
+                    && servers.any(|server| {
+                        server
+                            .tls
+                            .as_ref()
+                            .is_some_and(|theirs| same_certificate(tls, theirs))
+                    })
+            });
+            if let Some(other) = rival {
+                let text = format!(
+                    "{} uses the same certificate for the same workloads: browsers that reuse an HTTP/2 connection for \
+                     another host get 404; serve these hosts from one Gateway",
+                    describe(other.origin.kind, &other.origin.namespace, &other.origin.name)
+                );
+                report.add(
+                    finding::DUPLICATE_CERTIFICATE,
+                    format!("spec.servers[{i}].tls"),
+                    text,
+                );
+            }
+        }
+        findings.append(&mut report.findings);
+    }
+}
+
+fn same_certificate(a: &ServerTls, b: &ServerTls) -> bool {
+    let files = |tls: &ServerTls| tls.certificate.clone().zip(tls.private_key.clone());
+    match (a.credentials.is_empty(), b.credentials.is_empty()) {
+        (false, false) => a.credentials.iter().any(|name| b.credentials.contains(name)),
+        (true, true) => files(a).is_some_and(|pair| files(b) == Some(pair)),
+        _ => false,
     }
 }
 

@@ -168,7 +168,7 @@ fn check_subset(
 }
 
 /// The service that a destination means; a ServiceEntry's wildcard stands for many.
-fn find<'a>(scene: &Scene<'a>, host: &Host, viewer: &str) -> Option<&'a Service> {
+pub(super) fn find<'a>(scene: &Scene<'a>, host: &Host, viewer: &str) -> Option<&'a Service> {
     if let Some(service) = scene.registry.lookup(host, viewer) {
         return Some(service);
     }
@@ -180,7 +180,7 @@ fn find<'a>(scene: &Scene<'a>, host: &Host, viewer: &str) -> Option<&'a Service>
 }
 
 /// A service of the same short name, or a name that is two letters away.
-fn similar(scene: &Scene<'_>, host: &Host) -> Option<Host> {
+pub(super) fn similar(scene: &Scene<'_>, host: &Host) -> Option<Host> {
     let short = |host: &str| host.split('.').next().unwrap_or_default().to_owned();
     let wanted = short(host.as_str());
     let candidates = scene.registry.services().map(|service| &service.host);

@@ -1,17 +1,18 @@
-//! VirtualServices that contradict each other (IST0109) or their gateways (IST0132). Routes that cannot be reached
-//! (IST0130, IST0131) are found by `validate`, which needs one object only.
+//! VirtualServices that contradict each other (IST0109, IST0140) or their gateways (IST0132). Routes that cannot be
+//! reached (IST0130, IST0131) are found by `validate`, which needs one object only.
 
 use std::collections::BTreeMap;
 
 use mesh_proto::finding::{self, Finding};
 
 use super::{Scene, describe};
-use crate::model::{GatewayRef, Host, VirtualService};
+use crate::model::{GatewayRef, Host, VirtualService, Visibility, route::HttpAction};
 
 pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
     conflicts(scene, findings);
     for service in scene.world.virtual_services.values() {
         not_in_gateway(scene, service, findings);
+        without_subset(scene, service, findings);
     }
 }
 
@@ -31,10 +32,11 @@ fn conflicts(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
     for (host, mut services) in by_host.into_iter().filter(|(_, services)| services.len() > 1) {
         services.sort_by(|a, b| a.origin.precedence().cmp(&b.origin.precedence()));
         for (i, service) in services.iter().enumerate() {
-            let other = services
-                .iter()
-                .enumerate()
-                .find(|(j, other)| i != *j && meet(service, other));
+            let other = services.iter().enumerate().find(|(j, other)| {
+                let side = |one: &VirtualService| (one.origin.namespace.clone(), one.visibility.clone());
+                let (a, b) = (side(service), side(other));
+                i != *j && meet((&a.0, &a.1), (&b.0, &b.1))
+            });
             let Some((j, other)) = other else { continue };
             let mut report = scene.report(&service.origin);
             let at = service
@@ -57,17 +59,67 @@ fn conflicts(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Is there a namespace that sees both?
-fn meet(a: &VirtualService, b: &VirtualService) -> bool {
-    use crate::model::Visibility::{Namespaces, None, Private, Public};
-    let (own_a, own_b) = (&a.origin.namespace, &b.origin.namespace);
-    match (&a.visibility, &b.visibility) {
+/// Is there a namespace that sees both? Each by its own namespace and who may see it.
+pub(super) fn meet((own_a, a): (&str, &Visibility), (own_b, b): (&str, &Visibility)) -> bool {
+    use Visibility::{Namespaces, None, Private, Public};
+    match (a, b) {
         (None, _) | (_, None) => false,
         (Public, _) | (_, Public) => true,
         (Private, other) => other.allows(own_b, own_a),
         (other, Private) => other.allows(own_a, own_b),
         (Namespaces(a), Namespaces(b)) => !a.is_disjoint(b),
     }
+}
+
+/// A gateway sends to a host as a whole what the mesh's own traffic has divided into subsets.
+fn without_subset(scene: &Scene<'_>, service: &VirtualService, findings: &mut Vec<Finding>) {
+    if !service
+        .gateways
+        .iter()
+        .any(|gateway| *gateway != GatewayRef::Mesh)
+    {
+        return;
+    }
+    let mut report = scene.report(&service.origin);
+    for (i, route) in service.http.iter().enumerate() {
+        let HttpAction::Forward { destinations, .. } = &route.action else {
+            continue;
+        };
+        for (j, to) in destinations.iter().enumerate() {
+            if to.destination.subset.is_some() {
+                continue;
+            }
+            let divided = scene.world.virtual_services.values().find(|other| {
+                other.origin != service.origin
+                    && other.applies_to_mesh()
+                    && other.hosts.contains(&to.destination.host)
+                    && divides(other, &to.destination.host)
+            });
+            if let Some(other) = divided {
+                let text = format!(
+                    "{} divides {} into subsets for the mesh's own traffic; what comes through the gateway goes to all of \
+                     them alike: name a subset here if it is to count",
+                    describe(other.origin.kind, &other.origin.namespace, &other.origin.name),
+                    to.destination.host
+                );
+                report.add(
+                    finding::INGRESS_WITHOUT_SUBSET,
+                    format!("spec.http[{i}].route[{j}].destination"),
+                    text,
+                );
+            }
+        }
+    }
+    findings.append(&mut report.findings);
+}
+
+fn divides(service: &VirtualService, host: &Host) -> bool {
+    service.http.iter().any(|route| match &route.action {
+        HttpAction::Forward { destinations, .. } => destinations
+            .iter()
+            .any(|to| to.destination.host == *host && to.destination.subset.is_some()),
+        _ => false,
+    })
 }
 
 fn not_in_gateway(scene: &Scene<'_>, service: &VirtualService, findings: &mut Vec<Finding>) {

@@ -1,5 +1,7 @@
 //! AuthorizationPolicy.
 
+pub mod salvage;
+
 use mesh_proto::{
     kube::{Object, security as api},
     validate::field::parse_range,

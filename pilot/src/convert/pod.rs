@@ -80,7 +80,7 @@ pub fn convert(object: &core::Pod, origin: Origin, _: &mut Report) -> Option<Ite
         locality: labels
             .get(LOCALITY)
             .map(|text| Locality::parse(&text.replace('.', "/")))
-            .unwrap_or_default(),
+            .unwrap_or_else(|| super::node::locality(&labels)),
         network: labels.get(NETWORK).cloned().unwrap_or_default(),
         labels: Arc::new(labels),
         origin,

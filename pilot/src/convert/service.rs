@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::util::intstr::IntOrString};
-use mesh_proto::finding::Report;
+use mesh_proto::{finding::Report, names::annotation};
 
 use super::{DOMAIN, visibility};
 use crate::model::{
-    Host, Item, Location, MeshConfig, Origin, Protocol, Resolution, Selector, Service, ServicePort,
-    TargetPort,
+    Distribution, Host, Item, Location, MeshConfig, Origin, Protocol, Resolution, Selector, Service,
+    ServicePort, TargetPort,
 };
 
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
@@ -83,9 +83,21 @@ pub fn convert(
         external_name,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
         node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        distribution: distribution(object, spec.traffic_distribution.as_deref()),
         origin,
     };
     Some(Item::Service(Arc::new(service)))
+}
+
+/// The annotation counts more than the field, as in Istio; what neither of us knows is left to newer versions.
+fn distribution(object: &core::Service, field: Option<&str>) -> Distribution {
+    let annotations = object.metadata.annotations.as_ref();
+    let annotated = annotations.and_then(|all| all.get(annotation::TRAFFIC_DISTRIBUTION));
+    annotated
+        .map(String::as_str)
+        .or(field)
+        .and_then(Distribution::parse)
+        .unwrap_or_default()
 }
 
 fn service_port(port: &core::ServicePort, i: usize, report: &mut Report) -> Option<ServicePort> {
@@ -176,5 +188,12 @@ mod tests {
             (Resolution::Dns, Location::External)
         );
         assert_eq!(service("{selector: {}}").selector, None);
+        let near = service("{trafficDistribution: PreferClose, internalTrafficPolicy: Cluster}");
+        assert_eq!(
+            (near.distribution, near.needs_node()),
+            (Distribution::Zone, false)
+        );
+        assert!(service("{trafficDistribution: PreferSameNode}").needs_node());
+        assert!(service("{internalTrafficPolicy: Local}").needs_node());
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use mesh_proto::{
     kube::{Object, networking as api},
+    names,
     validate::field::parse_range,
 };
 
 use super::{port, visibility, workload_entry};
 use crate::model::{
-    Host, Location, MeshConfig, Origin, Protocol, Resolution, Selector, Service, ServiceEntry, ServicePort,
-    TargetPort,
+    Distribution, Host, Location, MeshConfig, Origin, Protocol, Resolution, Selector, Service, ServiceEntry,
+    ServicePort, TargetPort,
 };
 
 pub fn convert(object: &Object<api::ServiceEntry>, origin: Origin, mesh: &MeshConfig) -> ServiceEntry {
@@ -85,6 +86,13 @@ fn service(
         external_name: None,
         publish_not_ready: false,
         node_local: false,
+        distribution: object
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(names::annotation::TRAFFIC_DISTRIBUTION))
+            .and_then(|text| Distribution::parse(text))
+            .unwrap_or_default(),
         origin: origin.clone(),
     }
 }

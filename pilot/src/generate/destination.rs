@@ -145,6 +145,9 @@ impl Destination<'_> {
         let client = locality::Client {
             locality: &view.viewer.locality,
             labels: &view.viewer.labels,
+            node: &view.viewer.node,
+            distribution: service.distribution,
+            node_local: service.node_local,
             balancing: self
                 .policy
                 .balancer

@@ -1,13 +1,14 @@
 //! EDS: the endpoints of one cluster, in groups by locality.
 //!
-//! Endpoints that cannot take requests are left out; draining ones are used only when no other is left. With locality
-//! balancing switched on, groups get priorities by their distance from the client, or the weights of `distribute`.
+//! Endpoints that cannot take requests are left out; draining ones are used only when no other is left, and are else told
+//! as such, so that what they are doing for a client may end there. With locality balancing switched on, or where the
+//! service prefers near endpoints, groups get priorities by their distance from the client, or the weights of `distribute`.
 
 use std::collections::BTreeMap;
 
 use mesh_proto::{
     envoy::config::{
-        core::v3 as core,
+        core::v3::{self as core, HealthStatus},
         endpoint::v3::{
             ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
             lb_endpoint::HostIdentifier,
@@ -49,6 +50,8 @@ pub struct Member {
     pub weight: u32,
     /// It takes the mesh's TLS.
     pub mesh_tls: bool,
+    /// It takes nothing new.
+    pub draining: bool,
     /// `reviews-v1;default;reviews;v1;Kubernetes`
     pub workload: String,
 }
@@ -100,6 +103,10 @@ fn member(member: &Member) -> LbEndpoint {
         })),
         metadata: (!about.is_empty()).then(|| metadata(about)),
         load_balancing_weight: Some(uint(member.weight)),
-        ..LbEndpoint::default()
+        health_status: if member.draining {
+            HealthStatus::Draining.into()
+        } else {
+            HealthStatus::Unknown.into()
+        },
     }
 }

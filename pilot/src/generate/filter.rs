@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod cors;
 pub mod fault;
 pub mod hcm;
+pub mod jwt;
 pub mod rbac;
 pub mod tcp;
 pub mod tracing;

@@ -46,8 +46,43 @@ pub fn input(view: &View<'_>) -> Option<Input> {
             service: of_kubernetes.then(|| (service.name.clone(), service.namespace.clone())),
         };
         names.insert(service.host.as_str().to_owned(), entry);
+        if of_kubernetes && service.is_headless() {
+            names.append(&mut pods(view, service));
+        }
     }
     Some(Input { names })
+}
+
+/// The pods of a StatefulSet, each by its own name below the service's.
+fn pods(view: &View<'_>, service: &Service) -> BTreeMap<String, Entry> {
+    let mut names: BTreeMap<String, Entry> = BTreeMap::new();
+    for endpoint in reachable(view, service).filter(|endpoint| !endpoint.hostname.is_empty()) {
+        let Address::Ip(ip) = endpoint.address else {
+            continue;
+        };
+        let short = format!("{}.{}", endpoint.hostname, service.name);
+        let entry = names
+            .entry(format!("{}.{}", endpoint.hostname, service.host))
+            .or_insert_with(|| Entry {
+                addresses: Vec::new(),
+                service: Some((short, service.namespace.clone())),
+            });
+        if !entry.addresses.contains(&ip) {
+            entry.addresses.push(ip);
+        }
+    }
+    names
+}
+
+/// Endpoints that DNS tells.
+fn reachable<'a>(view: &View<'a>, service: &'a Service) -> impl Iterator<Item = &'a Endpoint> {
+    let endpoints = &view.snapshot.endpoints.value;
+    let key = service.key();
+    service
+        .ports
+        .iter()
+        .flat_map(move |port| endpoints.of(&key, port.number))
+        .filter(|endpoint| endpoint.health == Health::Ready || service.publish_not_ready)
 }
 
 /// The service's own, else the one that pilot chose, else (headless) those of its endpoints.
@@ -58,13 +93,7 @@ fn addresses(view: &View<'_>, service: &Service) -> Vec<IpAddr> {
     if !service.is_headless() {
         return service.auto_address.into_iter().collect();
     }
-    let ready = |endpoint: &&Endpoint| endpoint.health == Health::Ready || service.publish_not_ready;
-    let endpoints = service
-        .ports
-        .iter()
-        .flat_map(|port| view.snapshot.endpoints.of(&service.key(), port.number));
-    let mut addresses: Vec<IpAddr> = endpoints
-        .filter(ready)
+    let mut addresses: Vec<IpAddr> = reachable(view, service)
         .filter_map(|endpoint| match endpoint.address {
             Address::Ip(ip) => Some(ip),
             Address::Name(_) | Address::Pipe(_) => None,

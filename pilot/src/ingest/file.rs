@@ -222,6 +222,7 @@ mod tests {
                     let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_ref()).collect();
                     format!("!{part} {}", codes.join(" "))
                 }
+                Change::Keys { source, .. } => format!("keys {source}"),
                 Change::Synced => "synced".into(),
             })
             .collect()

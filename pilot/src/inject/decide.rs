@@ -1,16 +1,39 @@
-//! Does a pod get a sidecar?
+//! Does a pod get a proxy, and which one?
 //!
 //! As in Istio (<https://istio.io/latest/docs/ops/configuration/mesh/injection-concepts/>): a namespace or a pod that
 //! says no is left alone; else one of them must say yes. A pod's label counts more than its annotation, a namespace's
-//! `istio-injection` more than its `istio.io/rev`.
+//! `istio-injection` more than its `istio.io/rev`. A gateway asks for itself, by label and annotation; it may therefore
+//! live in the mesh's own namespace, where nothing else ever gets a proxy.
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::Pod;
-use mesh_proto::names::{SYSTEM_NAMESPACE, annotation, container, label, port};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use mesh_proto::names::{DEFAULT_REVISION, SYSTEM_NAMESPACE, annotation, container, label, port};
 
-use super::{Refusal, Settings};
+use super::{Refusal, Settings, annotated, labelled};
 use crate::model::Labels;
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Inject(Role),
+    /// We have injected it before; somebody may have changed it since.
+    Again,
+    Skip(Reason),
+}
+
+/// What the proxy is for: Istio's templates of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    Sidecar,
+    Gateway,
+}
+
+/// A container with this image asks to be completed.
+pub const AUTO: &str = "auto";
 
 /// Why a pod stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +46,8 @@ pub enum Reason {
     /// Its label or annotation says no.
     PodDisabled,
     NamespaceDisabled,
+    /// The installation's `neverInjectSelector` says no.
+    NeverSelected,
     /// Nobody says yes.
     NotEnabled,
     /// Another control plane's.
@@ -39,6 +64,7 @@ impl fmt::Display for Reason {
             Self::AlreadyInjected => write!(f, "the pod already has a container {}", container::PROXY),
             Self::PodDisabled => write!(f, "the pod's {} is \"false\"", label::INJECT),
             Self::NamespaceDisabled => write!(f, "the namespace has the label {}=disabled", label::INJECTION),
+            Self::NeverSelected => f.write_str("the installation's neverInjectSelector selects the pod"),
             Self::NotEnabled => {
                 write!(
                     f,
@@ -72,47 +98,109 @@ const OWN_PORTS: [u16; 8] = [
     port::STATS,
 ];
 
-/// `Ok(None)`: it gets one.
-pub fn decide(pod: &Pod, namespace_labels: &Labels, settings: &Settings) -> Result<Option<Reason>, Refusal> {
+pub fn decide(pod: &Pod, namespace_labels: &Labels, settings: &Settings) -> Result<Decision, Refusal> {
+    let skip = |reason: Reason| Ok(Decision::Skip(reason));
     let spec = pod.spec.as_ref();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if spec.and_then(|spec| spec.host_network) == Some(true) {
-        return Ok(Some(Reason::HostNetwork));
-    }
-    if SYSTEM_NAMESPACES.contains(&namespace) {
-        return Ok(Some(Reason::SystemNamespace(namespace.to_owned())));
+        return skip(Reason::HostNetwork);
     }
     let pod_says = pod_policy(pod)?;
-    if pod_says == Some(false) {
-        return Ok(Some(Reason::PodDisabled));
-    }
-    let namespace_says = match namespace_policy(namespace_labels, settings) {
-        Namespace::Disabled => return Ok(Some(Reason::NamespaceDisabled)),
-        Namespace::Other(revision) => return Ok(Some(Reason::OtherRevision(revision))),
-        Namespace::Enabled => true,
-        Namespace::Silent => {
-            let revision = pod
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(label::REVISION));
-            match revision {
-                Some(revision) if *revision != settings.revision => {
-                    return Ok(Some(Reason::OtherRevision(revision.clone())));
-                }
-                Some(_) => true,
-                None => settings.enable_by_default,
-            }
-        }
+    let asks_for_gateway = pod_says == Some(true) && role(pod) == Ok(Role::Gateway);
+    let system = match namespace {
+        SYSTEM_NAMESPACE => !asks_for_gateway,
+        other => SYSTEM_NAMESPACES.contains(&other),
     };
-    if !namespace_says && pod_says != Some(true) {
-        return Ok(Some(Reason::NotEnabled));
+    if system {
+        return skip(Reason::SystemNamespace(namespace.to_owned()));
     }
-    if has_proxy(pod)? {
-        return Ok(Some(Reason::AlreadyInjected));
+    if pod_says == Some(false) {
+        return skip(Reason::PodDisabled);
     }
-    fits(pod)?;
-    Ok(None)
+    let wanted = match namespace_policy(namespace_labels, settings) {
+        Namespace::Disabled => return skip(Reason::NamespaceDisabled),
+        Namespace::Other(revision) => return skip(Reason::OtherRevision(revision)),
+        Namespace::Enabled => true,
+        Namespace::Silent => match labelled(pod, label::REVISION) {
+            Some(revision) if !settings.any_revision && *revision != settings.revision => {
+                return skip(Reason::OtherRevision(revision.to_owned()));
+            }
+            Some(_) => true,
+            None => settings.enable_by_default,
+        },
+    };
+    if pod_says.is_none() && selected(&settings.never, pod) {
+        return skip(Reason::NeverSelected);
+    }
+    if !wanted && pod_says != Some(true) && !selected(&settings.always, pod) {
+        return skip(Reason::NotEnabled);
+    }
+    if let Some((_, _, proxy)) = proxy_of(pod)
+        && proxy.image.as_deref() != Some(AUTO)
+    {
+        let ours = annotated(pod, annotation::STATUS).is_some();
+        return if ours {
+            Ok(Decision::Again)
+        } else {
+            skip(Reason::AlreadyInjected)
+        };
+    }
+    let role = role(pod)?;
+    if role == Role::Sidecar {
+        fits(pod)?;
+    }
+    Ok(Decision::Inject(role))
+}
+
+/// Istio's `inject.istio.io/templates`; of its templates this mesh has two.
+fn role(pod: &Pod) -> Result<Role, Refusal> {
+    let Some(text) = annotated(pod, annotation::TEMPLATES) else {
+        return Ok(Role::Sidecar);
+    };
+    let names: Vec<&str> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
+    match names[..] {
+        [] | ["sidecar"] => Ok(Role::Sidecar),
+        ["gateway"] => Ok(Role::Gateway),
+        _ => Err(Refusal::annotation(
+            annotation::TEMPLATES,
+            format!(
+                "{text:?}: this mesh has the templates \"sidecar\" and \"gateway\", one for a pod; what a template of your own \
+                 would add can stand in the pod itself, in a container {} with image: auto",
+                container::PROXY
+            ),
+        )),
+    }
+}
+
+fn selected(selectors: &[LabelSelector], pod: &Pod) -> bool {
+    let none = Labels::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
+    selectors.iter().any(|selector| matches(selector, labels))
+}
+
+/// As the API does; a selector without any condition selects nothing here, because it would decide for every pod.
+fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
+    let exact = selector.match_labels.iter().flatten();
+    let rules = selector.match_expressions.iter().flatten();
+    if exact.clone().next().is_none() && rules.clone().next().is_none() {
+        return false;
+    }
+    exact.clone().all(|(key, value)| labels.get(key) == Some(value))
+        && rules.clone().all(|rule| {
+            let value = labels.get(&rule.key);
+            let listed = value.is_some_and(|value| rule.values.iter().flatten().any(|one| one == value));
+            match rule.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
 }
 
 enum Namespace {
@@ -127,31 +215,26 @@ fn namespace_policy(labels: &Labels, settings: &Settings) -> Namespace {
         labels.get(label::INJECTION).map(String::as_str),
         labels.get(label::REVISION),
     ) {
-        (Some("enabled"), _) => Namespace::Enabled,
         (Some("disabled"), _) => Namespace::Disabled,
-        (_, Some(revision)) if *revision == settings.revision => Namespace::Enabled,
+        // This label is the default control plane's.
+        (Some("enabled"), _) if settings.any_revision || settings.revision == DEFAULT_REVISION => {
+            Namespace::Enabled
+        }
+        (Some("enabled"), _) => Namespace::Other(DEFAULT_REVISION.to_owned()),
+        (_, Some(revision)) if settings.any_revision || *revision == settings.revision => Namespace::Enabled,
         (_, Some(revision)) => Namespace::Other(revision.clone()),
         (_, None) => Namespace::Silent,
     }
 }
 
 fn pod_policy(pod: &Pod) -> Result<Option<bool>, Refusal> {
-    let label = pod
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(label::INJECT));
-    let annotation = pod
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(annotation::INJECT));
+    let (label, annotation) = (labelled(pod, label::INJECT), annotated(pod, annotation::INJECT));
     let (field, name, value) = match (label, annotation) {
         (Some(value), _) => ("labels", label::INJECT, value),
         (None, Some(value)) => ("annotations", annotation::INJECT, value),
         (None, None) => return Ok(None),
     };
-    match value.as_str() {
+    match value {
         "true" => Ok(Some(true)),
         "false" => Ok(Some(false)),
         other => Err(Refusal {
@@ -161,28 +244,18 @@ fn pod_policy(pod: &Pod) -> Result<Option<bool>, Refusal> {
     }
 }
 
-/// Is the proxy there? A placeholder for it cannot be filled.
-fn has_proxy(pod: &Pod) -> Result<bool, Refusal> {
-    let Some(spec) = &pod.spec else { return Ok(false) };
+/// The pod's own proxy: the list it is in, its place, and it.
+pub fn proxy_of(pod: &Pod) -> Option<(&'static str, usize, &Container)> {
+    let spec = pod.spec.as_ref()?;
     let groups = [
         ("containers", Some(&spec.containers)),
         ("initContainers", spec.init_containers.as_ref()),
     ];
-    let found = groups.into_iter().find_map(|(group, containers)| {
-        let position = containers?.iter().position(|one| one.name == container::PROXY)?;
-        Some((group, position, containers?.get(position)?))
-    });
-    match found {
-        Some((group, i, proxy)) if proxy.image.as_deref() == Some("auto") => Err(Refusal {
-            path: format!("spec.{group}[{i}].image"),
-            text: format!(
-                "a container {} of the pod's own with image: auto cannot be filled in by this mesh; leave it out and use \
-                 annotations",
-                container::PROXY
-            ),
-        }),
-        found => Ok(found.is_some()),
-    }
+    groups.into_iter().find_map(|(group, containers)| {
+        let containers = containers?;
+        let position = containers.iter().position(|one| one.name == container::PROXY)?;
+        Some((group, position, &containers[position]))
+    })
 }
 
 /// Nothing of the pod's may stand where the proxy has to.
@@ -199,6 +272,9 @@ fn fits(pod: &Pod) -> Result<(), Refusal> {
     ];
     for (group, containers) in groups {
         for (i, one) in containers.into_iter().flatten().enumerate() {
+            if one.name == container::PROXY {
+                continue;
+            }
             if one.name == container::INIT {
                 let text = format!("the name {} is the mesh's; rename the container", container::INIT);
                 return Err(Refusal {

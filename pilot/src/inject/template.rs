@@ -1,13 +1,9 @@
 //! What an injected pod has more than the pod that the user wrote.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, ConfigMapVolumeSource, Container, ContainerPort, DownwardAPIVolumeFile,
-        DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
-        ObjectFieldSelector, Pod, Probe, ProjectedVolumeSource, ResourceRequirements, SecurityContext,
-        ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,
+        ObjectFieldSelector, Pod, PodSpec, Probe, ResourceRequirements, SecurityContext, Sysctl,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
@@ -17,40 +13,86 @@ use mesh_proto::{
 };
 use serde_json::json;
 
-use super::{Settings, annotations::Traffic};
+use super::{
+    Refusal, Settings, annotated,
+    decide::{Role, proxy_of},
+    labelled, overlay,
+    probes::{self, Probers},
+    wishes::{self, Wishes},
+};
 use crate::convert::canonical;
 
-/// Volumes of the proxy's.
-mod volume {
-    pub const TOKEN: &str = "istio-token";
-    pub const ROOT: &str = "istio-ca-root-cert";
-    pub const POD: &str = "istio-podinfo";
-    pub const DATA: &str = "istio-data";
-    pub const ALL: [&str; 4] = [TOKEN, ROOT, POD, DATA];
-}
+mod volume;
 
-/// Life of a token; the kubelet renews it at 80 percent.
-const TOKEN_SECONDS: i64 = 43_200;
+/// Environment of the proxy that speaks of the application's containers.
+pub const POD_PORTS: &str = "ISTIO_META_POD_PORTS";
+pub const APP_CONTAINERS: &str = "ISTIO_META_APP_CONTAINERS";
+
+/// Lets a gateway that is not root listen on 80 and 443.
+const UNPRIVILEGED_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
+const NETWORK: &str = "topology.istio.io/network";
 
 /// Everything that shapes what is added.
 pub struct Template<'a> {
+    pub role: Role,
     pub mesh: &'a MeshConfig,
     pub config: &'a ProxyConfig,
     pub settings: &'a Settings,
-    pub traffic: &'a Traffic,
+    pub wishes: &'a Wishes,
 }
 
 impl Template<'_> {
-    pub fn apply(&self, pod: &Pod) -> Pod {
+    pub fn apply(&self, pod: &Pod) -> Result<Pod, Refusal> {
         let mut pod = pod.clone();
-        let added = [self.init(), self.proxy(&pod)];
+        let users = proxy_of(&pod).map(|(group, place, own)| (format!("spec.{group}[{place}]"), own.clone()));
+        // Its own container is completed; the others are the application.
         let spec = pod.spec.get_or_insert_default();
-        // Before the user's own, so that those have the mesh too.
-        let own = spec.init_containers.take().unwrap_or_default();
-        spec.init_containers = Some(added.into_iter().chain(own).collect());
-        spec.volumes.get_or_insert_default().extend(volumes());
+        if self.role == Role::Sidecar {
+            spec.containers.retain(|one| one.name != container::PROXY);
+            if let Some(inits) = &mut spec.init_containers {
+                inits.retain(|one| one.name != container::PROXY);
+            }
+        }
+        let probers = if self.wishes.rewrite_probes && self.role == Role::Sidecar {
+            probes::rewrite(&mut pod, self.config.status_port)
+        } else {
+            Probers::new()
+        };
+        let mut proxy = self.proxy(&pod, &probers);
+        if let Some((path, own)) = &users {
+            proxy = overlay::container(&proxy, own, path)?;
+        }
+        let spec = pod.spec.get_or_insert_default();
+        match self.role {
+            Role::Sidecar => self.beside(spec, proxy),
+            Role::Gateway => alone(spec, proxy),
+        }
+        self.volumes(spec);
         self.metadata(&mut pod);
-        pod
+        Ok(pod)
+    }
+
+    /// Before the user's own init containers, so that those have the mesh too.
+    fn beside(&self, spec: &mut PodSpec, proxy: Container) {
+        let own = spec.init_containers.take().unwrap_or_default();
+        let redirection = self.wishes.intercept.then(|| self.init());
+        spec.init_containers = Some(redirection.into_iter().chain([proxy]).chain(own).collect());
+    }
+
+    fn volumes(&self, spec: &mut PodSpec) {
+        let known = spec.volumes.get_or_insert_default();
+        for volume in volume::volumes().into_iter().chain(self.wishes.volumes.clone()) {
+            // One that the user brings under this name counts.
+            if !known.iter().any(|one| one.name == volume.name) {
+                known.push(volume);
+            }
+        }
+        for name in &self.settings.image_pull_secrets {
+            let secrets = spec.image_pull_secrets.get_or_insert_default();
+            if !secrets.iter().any(|one| one.name == *name) {
+                secrets.push(LocalObjectReference { name: name.clone() });
+            }
+        }
     }
 
     fn metadata(&self, pod: &mut Pod) {
@@ -61,19 +103,29 @@ impl Template<'_> {
         let mut add = |key: &str, value: &str| {
             labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
         };
-        add(label::TLS_MODE, "istio");
+        if self.role == Role::Sidecar {
+            add(label::TLS_MODE, "istio");
+        }
         add(label::CANONICAL_NAME, &name);
         add(label::CANONICAL_REVISION, &revision);
         add(label::REVISION, &self.settings.revision);
+        let (inits, containers) = match (self.role, self.wishes.intercept) {
+            (Role::Sidecar, true) => (json!([container::INIT, container::PROXY]), json!(null)),
+            (Role::Sidecar, false) => (json!([container::PROXY]), json!(null)),
+            (Role::Gateway, _) => (json!(null), json!([container::PROXY])),
+        };
         let status = json!({
-            "initContainers": [container::INIT, container::PROXY],
-            "containers": null,
+            "initContainers": inits,
+            "containers": containers,
             "volumes": volume::ALL,
             "imagePullSecrets": null,
             "revision": self.settings.revision,
         });
         let annotations = pod.metadata.annotations.get_or_insert_default();
         annotations.insert(annotation::STATUS.to_owned(), status.to_string());
+        for (name, value) in &self.settings.annotations {
+            annotations.entry(name.clone()).or_insert_with(|| value.clone());
+        }
         let scrape = annotations.get(annotation::PROMETHEUS_SCRAPE).map(String::as_str);
         if self.mesh.enable_prometheus_merge && scrape != Some("false") {
             annotations.insert(annotation::PROMETHEUS_SCRAPE.to_owned(), "true".to_owned());
@@ -90,7 +142,7 @@ impl Template<'_> {
 
     /// Sets redirection up, and ends.
     fn init(&self) -> Container {
-        let traffic = self.traffic;
+        let redirection = &self.wishes.redirection;
         let uid = names::PROXY_UID.to_string();
         let mut args: Vec<String> = vec!["redirect".to_owned()];
         let mut flag = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
@@ -99,23 +151,23 @@ impl Template<'_> {
         flag("-u", &uid);
         flag("-g", &uid);
         flag("-m", "REDIRECT");
-        flag("-i", &traffic.include_outbound_ranges);
-        flag("-x", &traffic.exclude_outbound_ranges);
-        flag("-b", &traffic.include_inbound_ports);
-        flag("-d", &traffic.exclude_inbound_ports);
-        flag("-o", &traffic.exclude_outbound_ports);
-        if !traffic.include_outbound_ports.is_empty() {
-            flag("-q", &traffic.include_outbound_ports);
+        flag("-i", &redirection.include_outbound_ranges);
+        flag("-x", &redirection.exclude_outbound_ranges);
+        flag("-b", &redirection.include_inbound_ports);
+        flag("-d", &redirection.exclude_inbound_ports);
+        flag("-o", &redirection.exclude_outbound_ports);
+        if !redirection.include_outbound_ports.is_empty() {
+            flag("-q", &redirection.include_outbound_ports);
         }
-        if !traffic.exclude_interfaces.is_empty() {
-            flag("-c", &traffic.exclude_interfaces);
+        if !self.wishes.exclude_interfaces.is_empty() {
+            flag("-c", &self.wishes.exclude_interfaces);
         }
         if self.settings.dns_capture {
             args.push("--redirect-dns".to_owned());
         }
         Container {
             name: container::INIT.to_owned(),
-            image: Some(self.settings.proxy_image.clone()),
+            image: Some(self.wishes.image.clone()),
             image_pull_policy: self.settings.image_pull_policy.clone(),
             args: Some(args),
             security_context: Some(SecurityContext {
@@ -136,8 +188,8 @@ impl Template<'_> {
         }
     }
 
-    /// A native sidecar: starts before the user's containers, ends after them.
-    fn proxy(&self, pod: &Pod) -> Container {
+    /// As a sidecar a native one: it starts before the user's containers, and ends after them.
+    fn proxy(&self, pod: &Pod, probers: &Probers) -> Container {
         let ready = |period: i32, failures: i32| Probe {
             http_get: Some(HTTPGetAction {
                 path: Some("/healthz/ready".to_owned()),
@@ -149,14 +201,20 @@ impl Template<'_> {
             failure_threshold: Some(failures),
             ..Probe::default()
         };
+        let (sidecar, role) = match self.role {
+            Role::Sidecar => (true, "sidecar"),
+            Role::Gateway => (false, "router"),
+        };
         let user = i64::from(names::PROXY_UID);
+        let mut mounts = volume::mounts();
+        mounts.extend(self.wishes.mounts.clone());
         Container {
             name: container::PROXY.to_owned(),
-            image: Some(self.settings.proxy_image.clone()),
+            image: Some(self.wishes.image.clone()),
             image_pull_policy: self.settings.image_pull_policy.clone(),
-            restart_policy: Some("Always".to_owned()),
-            args: Some(vec!["proxy".to_owned(), "sidecar".to_owned()]),
-            env: Some(self.env(pod)),
+            restart_policy: sidecar.then(|| "Always".to_owned()),
+            args: Some(vec!["proxy".to_owned(), role.to_owned()]),
+            env: Some(self.env(pod, probers)),
             ports: Some(vec![ContainerPort {
                 name: Some("http-envoy-prom".to_owned()),
                 container_port: i32::from(port::STATS),
@@ -179,12 +237,12 @@ impl Template<'_> {
                 ..SecurityContext::default()
             }),
             resources: Some(self.resources()),
-            volume_mounts: Some(mounts()),
+            volume_mounts: Some(mounts),
             ..Container::default()
         }
     }
 
-    fn env(&self, pod: &Pod) -> Vec<EnvVar> {
+    fn env(&self, pod: &Pod, probers: &Probers) -> Vec<EnvVar> {
         let config = self.config;
         let mut env = vec![
             field("POD_NAME", "metadata.name"),
@@ -201,38 +259,44 @@ impl Template<'_> {
                 value_from: None,
             });
         };
-        set("DISCOVERY_ADDRESS", config.discovery_address.clone());
+        let discovery = self.wishes.discovery_address.as_ref();
+        set(
+            "DISCOVERY_ADDRESS",
+            discovery.unwrap_or(&config.discovery_address).clone(),
+        );
         set("CA_ADDR", config.ca_address.clone());
         set("TRUST_DOMAIN", self.mesh.trust_domain.clone());
         if let Some(threads) = config.concurrency {
             set("PROXY_CONCURRENCY", threads.to_string());
         }
-        set(
-            "PROXY_LOG_LEVEL",
-            self.traffic
-                .log_level
-                .clone()
-                .unwrap_or_else(|| self.settings.log_level.clone()),
-        );
+        set("PROXY_LOG_LEVEL", self.wishes.log_level.clone());
         let drain = config.termination_drain_duration.0.as_secs();
         set("TERMINATION_DRAIN_DURATION_SECONDS", drain.to_string());
         set("ISTIO_META_CLUSTER_ID", self.settings.cluster_id.clone());
         set("ISTIO_META_MESH_ID", self.mesh.trust_domain.clone());
         set("ISTIO_META_WORKLOAD_NAME", crate::convert::workload_name(pod));
-        set("ISTIO_META_INTERCEPTION_MODE", "REDIRECT".to_owned());
-        set("ISTIO_META_DNS_CAPTURE", self.settings.dns_capture.to_string());
-        if !self.settings.network.is_empty() {
-            set("ISTIO_META_NETWORK", self.settings.network.clone());
+        let sidecar = self.role == Role::Sidecar;
+        let intercepted = sidecar && self.wishes.intercept;
+        // Only redirection brings the application's questions to the proxy.
+        let dns = self.settings.dns_capture && intercepted;
+        set("ISTIO_META_DNS_CAPTURE", dns.to_string());
+        if sidecar {
+            let mode = if intercepted { "REDIRECT" } else { "NONE" };
+            set("ISTIO_META_INTERCEPTION_MODE", mode.to_owned());
         }
-        set("ISTIO_META_POD_PORTS", pod_ports(pod));
-        let names = pod
-            .spec
-            .iter()
-            .flat_map(|spec| &spec.containers)
-            .map(|one| one.name.as_str());
-        set("ISTIO_META_APP_CONTAINERS", names.collect::<Vec<_>>().join(","));
+        let network = labelled(pod, NETWORK).unwrap_or(&self.settings.network);
+        if !network.is_empty() {
+            set("ISTIO_META_NETWORK", network.to_owned());
+        }
+        if sidecar {
+            set(POD_PORTS, pod_ports(pod));
+            set(APP_CONTAINERS, app_containers(pod));
+        }
         if let Some(scrape) = self.application_metrics(pod) {
             set("ISTIO_PROMETHEUS_ANNOTATIONS", scrape);
+        }
+        if !probers.is_empty() {
+            set(probes::ENV, json!(probers).to_string());
         }
         for (name, value) in &config.proxy_metadata {
             env.retain(|known| known.name != *name);
@@ -247,13 +311,11 @@ impl Template<'_> {
 
     /// Where the application's own metrics are, which the proxy serves beside its own.
     fn application_metrics(&self, pod: &Pod) -> Option<String> {
-        let annotations = pod.metadata.annotations.as_ref()?;
-        let scrape = annotations.get(annotation::PROMETHEUS_SCRAPE)?;
-        if !self.mesh.enable_prometheus_merge || scrape != "true" {
+        let scrape = annotated(pod, annotation::PROMETHEUS_SCRAPE)?;
+        if !self.mesh.enable_prometheus_merge || scrape != "true" || self.role == Role::Gateway {
             return None;
         }
-        let text =
-            |name: &str, default: &str| annotations.get(name).map_or(default, String::as_str).to_owned();
+        let text = |name: &str, default: &str| annotated(pod, name).unwrap_or(default).to_owned();
         let scrape = json!({
             "scrape": scrape,
             "path": text(annotation::PROMETHEUS_PATH, "/metrics"),
@@ -263,24 +325,43 @@ impl Template<'_> {
     }
 
     fn resources(&self) -> ResourceRequirements {
-        let quantities = |pairs: [(&str, Option<String>); 2]| -> BTreeMap<String, Quantity> {
-            pairs
+        let (requests, limits) = wishes::quantities(&self.wishes.resources);
+        let typed = |map: std::collections::BTreeMap<&'static str, String>| {
+            let typed = map
                 .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), Quantity(value?))))
-                .collect()
+                .map(|(name, value)| (name.to_owned(), Quantity(value)));
+            Some(typed.collect()).filter(|map: &std::collections::BTreeMap<String, Quantity>| !map.is_empty())
         };
-        let traffic = self.traffic;
-        let cpu = traffic.cpu.clone().unwrap_or_else(|| "10m".to_owned());
-        let memory = traffic.memory.clone().unwrap_or_else(|| "32Mi".to_owned());
-        let limits = quantities([
-            ("cpu", traffic.cpu_limit.clone()),
-            ("memory", traffic.memory_limit.clone()),
-        ]);
         ResourceRequirements {
-            requests: Some(quantities([("cpu", Some(cpu)), ("memory", Some(memory))])),
-            limits: (!limits.is_empty()).then_some(limits),
+            requests: typed(requests),
+            limits: typed(limits),
             ..ResourceRequirements::default()
         }
+    }
+}
+
+/// A gateway's proxy is its only container, where the user has put it.
+fn alone(spec: &mut PodSpec, proxy: Container) {
+    let inits = spec.init_containers.iter_mut().flatten();
+    match spec
+        .containers
+        .iter_mut()
+        .chain(inits)
+        .find(|one| one.name == container::PROXY)
+    {
+        Some(place) => *place = proxy,
+        None => spec.containers.insert(0, proxy),
+    }
+    let sysctls = spec
+        .security_context
+        .get_or_insert_default()
+        .sysctls
+        .get_or_insert_default();
+    if !sysctls.iter().any(|one| one.name == UNPRIVILEGED_PORTS) {
+        sysctls.push(Sysctl {
+            name: UNPRIVILEGED_PORTS.to_owned(),
+            value: "0".to_owned(),
+        });
     }
 }
 
@@ -300,7 +381,7 @@ fn field(name: &str, path: &str) -> EnvVar {
 }
 
 /// The application's declared ports, as JSON.
-fn pod_ports(pod: &Pod) -> String {
+pub fn pod_ports(pod: &Pod) -> String {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let ports: Vec<serde_json::Value> = containers
         .flat_map(|one| one.ports.iter().flatten())
@@ -316,70 +397,12 @@ fn pod_ports(pod: &Pod) -> String {
     serde_json::Value::Array(ports).to_string()
 }
 
-fn mounts() -> Vec<VolumeMount> {
-    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    };
-    vec![
-        mount(volume::TOKEN, "/var/run/secrets/tokens", true),
-        mount(volume::ROOT, "/var/run/secrets/istio", true),
-        mount(volume::POD, "/etc/istio/pod", true),
-        mount(volume::DATA, "/var/lib/istio/data", false),
-    ]
-}
-
-fn volumes() -> Vec<Volume> {
-    let token = VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            audience: Some(names::TOKEN_AUDIENCE.to_owned()),
-            expiration_seconds: Some(TOKEN_SECONDS),
-            path: "istio-token".to_owned(),
-        }),
-        ..VolumeProjection::default()
-    };
-    let file = |path: &str, from: &str| DownwardAPIVolumeFile {
-        path: path.to_owned(),
-        field_ref: Some(ObjectFieldSelector {
-            field_path: from.to_owned(),
-            api_version: None,
-        }),
-        ..DownwardAPIVolumeFile::default()
-    };
-    vec![
-        Volume {
-            name: volume::TOKEN.to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                sources: Some(vec![token]),
-                ..ProjectedVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        Volume {
-            name: volume::ROOT.to_owned(),
-            config_map: Some(ConfigMapVolumeSource {
-                name: volume::ROOT.to_owned(),
-                ..ConfigMapVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        Volume {
-            name: volume::POD.to_owned(),
-            downward_api: Some(DownwardAPIVolumeSource {
-                items: Some(vec![
-                    file("labels", "metadata.labels"),
-                    file("annotations", "metadata.annotations"),
-                ]),
-                ..DownwardAPIVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        Volume {
-            name: volume::DATA.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
-            ..Volume::default()
-        },
-    ]
+/// The application's containers, between commas.
+pub fn app_containers(pod: &Pod) -> String {
+    let names = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|one| one.name.as_str());
+    names.collect::<Vec<_>>().join(",")
 }

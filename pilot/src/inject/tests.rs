@@ -102,7 +102,37 @@ fn decisions() {
         ON,
         "",
         "initContainers: [{name: istio-proxy, image: auto}]",
-        "spec.initContainers[0].image",
+        "injected",
+    );
+    check(
+        ON,
+        "annotations: {inject.istio.io/templates: custom}",
+        "",
+        "metadata.annotations[inject.istio.io/templates]",
+    );
+    check(
+        ON,
+        "annotations: {inject.istio.io/templates: sidecar}",
+        "",
+        "injected",
+    );
+    check(
+        ON,
+        "annotations: {sidecar.istio.io/proxyCPU: lots}",
+        "",
+        "metadata.annotations[sidecar.istio.io/proxyCPU]",
+    );
+    check(
+        ON,
+        "annotations: {sidecar.istio.io/nativeSidecar: 'false'}",
+        "",
+        "metadata.annotations[sidecar.istio.io/nativeSidecar]",
+    );
+    check(
+        ON,
+        "annotations: {sidecar.istio.io/interceptionMode: TPROXY}",
+        "",
+        "metadata.annotations[sidecar.istio.io/interceptionMode]",
     );
     check(
         ON,
@@ -146,6 +176,300 @@ fn decisions() {
         &settings,
     );
     assert_eq!(show(&outcome), "injected");
+}
+
+/// Owner, namespace's labels, pod's labels, annotations, spec → what becomes of it.
+#[test]
+fn kinds_of_pods() {
+    let owned = |kind: &str, name: &str| {
+        format!(
+            "ownerReferences: [{{apiVersion: x/v1, kind: {kind}, name: {name}, uid: u, controller: true}}]"
+        )
+    };
+    let canary = Settings {
+        revision: "canary".into(),
+        ..Settings::default()
+    };
+    let tagged = Settings {
+        any_revision: true,
+        ..canary.clone()
+    };
+    let selective = Settings {
+        never: vec![selector("{matchLabels: {app: builder}}")],
+        always: vec![selector("{matchExpressions: [{key: mesh, operator: Exists}]}")],
+        ..Settings::default()
+    };
+    let normal = Settings::default();
+    let run = |settings: &Settings, namespace: (&str, &str), metadata: &str, spec: &str| {
+        let pod = pod(namespace.0, metadata, spec);
+        show(&inject(
+            &pod,
+            &labels(namespace.1),
+            &MeshConfig::default(),
+            settings,
+        ))
+    };
+    const ON: (&str, &str) = ("ns", "istio-injection: enabled");
+    const PLAIN: (&str, &str) = ("ns", "");
+    const CANARY: (&str, &str) = ("ns", "istio.io/rev: canary");
+    let gateway = "labels: {sidecar.istio.io/inject: 'true', istio: ingressgateway}, \
+                   annotations: {inject.istio.io/templates: gateway}";
+    let cases = [
+        (&normal, ON, owned("ReplicaSet", "reviews-5d"), "", "injected"),
+        (
+            &normal,
+            ON,
+            owned("StatefulSet", "db"),
+            "hostname: db-0",
+            "injected",
+        ),
+        (&normal, ON, owned("DaemonSet", "agent"), "", "injected"),
+        (
+            &normal,
+            ON,
+            owned("DaemonSet", "agent"),
+            "hostNetwork: true",
+            "HostNetwork",
+        ),
+        (
+            &normal,
+            ON,
+            owned("Job", "batch-1"),
+            "restartPolicy: Never",
+            "injected",
+        ),
+        (
+            &normal,
+            PLAIN,
+            owned("Job", "batch-1"),
+            "restartPolicy: Never",
+            "NotEnabled",
+        ),
+        (
+            &normal,
+            ("kube-system", "istio-injection: enabled"),
+            String::new(),
+            "",
+            "SystemNamespace",
+        ),
+        (&normal, ("istio-system", ""), gateway.to_owned(), "", "injected"),
+        (
+            &normal,
+            ("istio-system", ""),
+            "labels: {sidecar.istio.io/inject: 'true'}".into(),
+            "",
+            "SystemNamespace",
+        ),
+        (
+            &normal,
+            ("istio-system", ""),
+            "annotations: {inject.istio.io/templates: gateway}".into(),
+            "",
+            "SystemNamespace",
+        ),
+        (&normal, PLAIN, gateway.to_owned(), "", "injected"),
+        (
+            &normal,
+            PLAIN,
+            gateway.to_owned(),
+            "hostNetwork: true",
+            "HostNetwork",
+        ),
+        (
+            &normal,
+            ("ns", "istio-injection: disabled"),
+            gateway.to_owned(),
+            "",
+            "NamespaceDisabled",
+        ),
+        (&canary, CANARY, String::new(), "", "injected"),
+        (&canary, ON, String::new(), "", "OtherRevision"),
+        (
+            &canary,
+            ("ns", "istio.io/rev: prod"),
+            String::new(),
+            "",
+            "OtherRevision",
+        ),
+        (
+            &tagged,
+            ("ns", "istio.io/rev: prod"),
+            String::new(),
+            "",
+            "injected",
+        ),
+        (&tagged, ON, String::new(), "", "injected"),
+        (
+            &tagged,
+            PLAIN,
+            "labels: {istio.io/rev: prod}".into(),
+            "",
+            "injected",
+        ),
+        (
+            &selective,
+            ON,
+            "labels: {app: builder}".into(),
+            "",
+            "NeverSelected",
+        ),
+        (
+            &selective,
+            ON,
+            "labels: {app: builder, sidecar.istio.io/inject: 'true'}".into(),
+            "",
+            "injected",
+        ),
+        (&selective, PLAIN, "labels: {mesh: x}".into(), "", "injected"),
+        (&selective, PLAIN, "labels: {other: x}".into(), "", "NotEnabled"),
+    ];
+    for (settings, namespace, metadata, spec, expect) in cases {
+        let got = run(settings, namespace, &metadata, spec);
+        assert_eq!(got, expect, "{namespace:?} [{metadata}] [{spec}]");
+    }
+}
+
+fn selector(text: &str) -> LabelSelector {
+    serde_saphyr::from_str(text).expect(text)
+}
+
+#[test]
+fn a_gateway_is_completed() {
+    let text = "metadata: {generateName: gw-, namespace: istio-system, labels: {sidecar.istio.io/inject: 'true', istio: gw}, \
+                annotations: {inject.istio.io/templates: gateway}}\n\
+                spec: {serviceAccountName: gw, containers: [{name: istio-proxy, image: auto, env: [{name: X, value: y}], \
+                ports: [{containerPort: 8080}], resources: {limits: {cpu: '2'}}}]}\n";
+    let pod: Pod = serde_saphyr::from_str(text).expect(text);
+    let Outcome::Injected(gateway) = run(&pod, "") else {
+        panic!("{:?}", run(&pod, ""))
+    };
+    let spec = gateway.spec.as_ref().expect("a spec");
+    assert_eq!((spec.containers.len(), spec.init_containers.as_ref()), (1, None));
+    let proxy = &spec.containers[0];
+    assert!(
+        proxy
+            .image
+            .as_deref()
+            .is_some_and(|image| image.starts_with("gossamer/proxy:"))
+    );
+    assert_eq!(
+        proxy.args.as_deref(),
+        Some(&["proxy".to_owned(), "router".to_owned()][..])
+    );
+    assert_eq!(proxy.restart_policy, None);
+    let names: Vec<&str> = proxy
+        .env
+        .iter()
+        .flatten()
+        .map(|entry| entry.name.as_str())
+        .collect();
+    assert!(names.contains(&"X") && names.contains(&"POD_NAME") && !names.contains(&"ISTIO_META_POD_PORTS"));
+    assert_eq!(proxy.ports.as_ref().map(Vec::len), Some(2));
+    let context = spec.security_context.as_ref().expect("a context");
+    assert!(context.sysctls.iter().flatten().any(|one| one.value == "0"));
+    let labels = gateway.metadata.labels.as_ref().expect("labels");
+    assert!(!labels.contains_key("security.istio.io/tlsMode") && labels.contains_key("istio.io/rev"));
+    // Once is enough.
+    assert_eq!(show(&run(&gateway, "")), "AlreadyInjected");
+}
+
+#[test]
+fn a_sidecar_of_the_users_is_completed() {
+    let mut own = pod("ns", "", "");
+    let auto = "{name: istio-proxy, image: auto, volumeMounts: [{name: certs, mountPath: /certs}]}";
+    own.spec
+        .as_mut()
+        .expect("a spec")
+        .containers
+        .push(serde_saphyr::from_str(auto).expect(auto));
+    let spec = injected(&own).spec.expect("a spec");
+    assert_eq!(spec.containers.len(), 1, "it has moved");
+    let proxy = &spec.init_containers.as_ref().expect("containers")[1];
+    let mounts = proxy.volume_mounts.as_ref().expect("mounts");
+    assert!(mounts.iter().any(|mount| mount.mount_path == "/certs") && mounts.len() == 5);
+    assert_eq!(proxy.restart_policy.as_deref(), Some("Always"));
+}
+
+/// What another webhook adds after us gets the mesh too, and nothing is done twice.
+#[test]
+fn injecting_again() {
+    let settings = Settings {
+        rewrite_probes: true,
+        ..Settings::default()
+    };
+    let run = |pod: &Pod| {
+        inject(
+            pod,
+            &labels("istio-injection: enabled"),
+            &MeshConfig::default(),
+            &settings,
+        )
+    };
+    let Outcome::Injected(first) = run(&pod("ns", "", "")) else {
+        panic!()
+    };
+    assert_eq!(show(&run(&first)), "AlreadyInjected");
+    let mut changed = first.clone();
+    let spec = changed.spec.as_mut().expect("a spec");
+    let extra = "{name: extra, ports: [{containerPort: 7}], livenessProbe: {httpGet: {port: 7}}}";
+    spec.containers.push(serde_saphyr::from_str(extra).expect(extra));
+    let early = serde_saphyr::from_str("{name: early}").expect("a container");
+    spec.init_containers.get_or_insert_default().insert(0, early);
+    let Outcome::Injected(second) = run(&changed) else {
+        panic!("{:?}", run(&changed))
+    };
+    assert_eq!(
+        env(&second, "ISTIO_META_APP_CONTAINERS").as_deref(),
+        Some("reviews,extra")
+    );
+    assert!(
+        env(&second, "ISTIO_KUBE_APP_PROBERS").is_some_and(|text| text.contains("/app-health/extra/livez"))
+    );
+    let inits = second
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.init_containers.as_ref());
+    let names: Vec<&str> = inits.into_iter().flatten().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["istio-init", "istio-proxy", "early"]);
+    assert_eq!(show(&run(&second)), "AlreadyInjected");
+}
+
+#[test]
+fn annotations_shape_the_proxy() {
+    let pod = injected(&pod(
+        "ns",
+        "labels: {topology.istio.io/network: n1}, annotations: {sidecar.istio.io/proxyCPU: 200m, \
+         sidecar.istio.io/proxyMemoryLimit: 1Gi, sidecar.istio.io/logLevel: debug, sidecar.istio.io/proxyImage: other:1, \
+         sidecar.istio.io/interceptionMode: NONE, sidecar.istio.io/discoveryAddress: 'p:1', \
+         sidecar.istio.io/userVolume: '{\"v\": {\"emptyDir\": {}}}', \
+         sidecar.istio.io/userVolumeMount: '{\"v\": {\"mountPath\": \"/v\"}}'}",
+        "",
+    ));
+    let spec = pod.spec.as_ref().expect("a spec");
+    let inits = spec.init_containers.as_ref().expect("containers");
+    assert_eq!(inits.len(), 1, "no redirection");
+    let proxy = &inits[0];
+    assert_eq!(proxy.image.as_deref(), Some("other:1"));
+    let resources = serde_json::to_value(&proxy.resources).expect("JSON");
+    assert_eq!(
+        resources,
+        serde_json::json!({"requests": {"cpu": "200m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}})
+    );
+    let env = |name: &str| {
+        let mut all = proxy.env.iter().flatten();
+        all.find(|entry| entry.name == name)
+            .and_then(|entry| entry.value.clone())
+    };
+    for (name, expect) in [
+        ("PROXY_LOG_LEVEL", "debug"),
+        ("DISCOVERY_ADDRESS", "p:1"),
+        ("ISTIO_META_INTERCEPTION_MODE", "NONE"),
+        ("ISTIO_META_DNS_CAPTURE", "false"),
+        ("ISTIO_META_NETWORK", "n1"),
+    ] {
+        assert_eq!(env(name).as_deref(), Some(expect), "{name}");
+    }
+    assert!(spec.volumes.iter().flatten().any(|volume| volume.name == "v"));
 }
 
 #[test]

@@ -93,18 +93,54 @@ pub struct RequestAuthentication {
     pub rules: Vec<JwtRule>,
 }
 
+impl RequestAuthentication {
+    /// Does it concern a workload?
+    pub fn applies_to(&self, root_namespace: &str, namespace: &str, labels: &Labels) -> bool {
+        (self.origin.namespace == namespace || self.origin.namespace == root_namespace)
+            && self
+                .selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(labels))
+    }
+}
+
+/// Where an issuer's public keys are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeySource {
+    /// In the rule itself.
+    Inline(String),
+    Uri(String),
+    /// Where the issuer's own description says (OpenID Connect Discovery 1.0, §4).
+    Issuer(String),
+}
+
+impl std::fmt::Display for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("the object itself"),
+            Self::Uri(uri) => f.write_str(uri),
+            Self::Issuer(issuer) => write!(f, "issuer {issuer}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JwtRule {
     pub issuer: String,
     pub audiences: Vec<String>,
-    pub jwks_uri: Option<String>,
-    pub jwks: Option<String>,
+    pub keys: KeySource,
     /// Header and prefix.
     pub from_headers: Vec<(String, String)>,
     pub from_params: Vec<String>,
     pub from_cookies: Vec<String>,
     pub forward_original_token: bool,
     pub output_payload_to_header: Option<String>,
+    /// Header and claim; dots lead into objects.
+    pub output_claims: Vec<(String, String)>,
+    /// Claims that are lists with spaces between, besides the usual ones.
+    pub space_delimited: Vec<String>,
+    /// A request without a token is refused.
+    pub required: bool,
 }
 
 #[cfg(test)]

@@ -34,7 +34,17 @@ impl Locality {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.region.is_empty()
+        self.region.is_empty() && self.zone.is_empty()
+    }
+
+    pub fn same_region(&self, other: &Self) -> bool {
+        self.region == other.region
+    }
+
+    /// An EndpointSlice names zones without their regions.
+    pub fn same_zone(&self, other: &Self) -> bool {
+        let regions = self.same_region(other) || self.region.is_empty() || other.region.is_empty();
+        self.zone == other.zone && regions
     }
 }
 
@@ -81,6 +91,8 @@ pub struct Endpoint {
     pub locality: Locality,
     pub network: String,
     pub node: String,
+    /// The pod's own name below a headless service; empty when it has none.
+    pub hostname: String,
     /// 0 means unset, which counts as 1.
     pub weight: u32,
 }

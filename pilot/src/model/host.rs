@@ -26,6 +26,13 @@ impl Host {
         Self::new(&format!("{name}.{namespace}.svc.{domain}"))
     }
 
+    /// The name and namespace of the Kubernetes service that has this name.
+    pub fn as_service(&self, domain: &str) -> Option<(&str, &str)> {
+        let rest = self.as_str().strip_suffix(domain)?.strip_suffix(".svc.")?;
+        let (name, namespace) = rest.split_once('.')?;
+        (!name.is_empty() && !namespace.contains('.')).then_some((name, namespace))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

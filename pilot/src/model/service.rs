@@ -32,6 +32,29 @@ pub enum Resolution {
     None,
 }
 
+/// Which endpoints of a service a client prefers (`trafficDistribution`). The others take over when none of those is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Distribution {
+    #[default]
+    Any,
+    /// `PreferSameZone`, also called `PreferClose`.
+    Zone,
+    /// `PreferSameNode`, then the zone.
+    Node,
+}
+
+impl Distribution {
+    /// As a Service, or the annotation, says it. `None` for what is not known.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "Any" => Some(Self::Any),
+            "PreferClose" | "PreferSameZone" => Some(Self::Zone),
+            "PreferSameNode" => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+
 /// Is it in the mesh?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Location {
@@ -71,6 +94,7 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// Only endpoints on the client's own node (`internalTrafficPolicy: Local`).
     pub node_local: bool,
+    pub distribution: Distribution,
 }
 
 impl Service {
@@ -83,6 +107,11 @@ impl Service {
 
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// Do its endpoints depend on the client's node?
+    pub fn needs_node(&self) -> bool {
+        self.node_local || self.distribution == Distribution::Node
     }
 
     pub fn is_external(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Workloads: what runs, with an address, labels and an identity. And the namespaces they run in.
+//! Workloads: what runs, with an address, labels and an identity. And the namespaces and nodes they run in.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -13,6 +13,14 @@ pub struct Namespace {
     pub origin: Origin,
     pub name: String,
     pub labels: Labels,
+}
+
+/// A machine of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    pub origin: Origin,
+    /// By its labels.
+    pub locality: Locality,
 }
 
 /// A pod.
@@ -43,6 +51,7 @@ pub struct Workload {
     /// Its proxy takes the mesh's TLS (label `security.istio.io/tlsMode: istio`).
     pub mesh_tls: bool,
     pub node: String,
+    /// What the pod itself says; see [`Workload::locality_on`].
     pub locality: Locality,
     pub network: String,
 }
@@ -51,6 +60,19 @@ impl Workload {
     /// `spiffe://cluster.local/ns/default/sa/bookinfo-reviews`
     pub fn identity(&self, trust_domain: &str) -> String {
         identity(trust_domain, &self.namespace, &self.service_account)
+    }
+
+    /// Where it runs: what the pod says, else where its node is. A pod that repeats its node's labels (Kubernetes copies
+    /// region and zone) does not know the node's subzone.
+    pub fn locality_on(&self, node: Option<&Node>) -> Locality {
+        let own = &self.locality;
+        match node.map(|node| &node.locality) {
+            Some(node) if own.is_empty() => node.clone(),
+            Some(node) if own.subzone.is_empty() && own.region == node.region && own.zone == node.zone => {
+                node.clone()
+            }
+            _ => own.clone(),
+        }
     }
 }
 

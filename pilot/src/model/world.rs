@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     AuthorizationPolicy, Credential, DestinationPolicy, EndpointSlice, Gateway, Key, Kind, MeshConfig,
-    Namespace, PeerAuthentication, RequestAuthentication, Service, ServiceEntry, Sidecar, Telemetry,
-    VirtualService, Workload, WorkloadEntry,
+    Namespace, Node, PeerAuthentication, RequestAuthentication, Service, ServiceEntry, Sidecar, Telemetry,
+    VirtualService, Workload, WorkloadEntry, authn::KeySource,
 };
 
 /// Values of one kind, in the order of namespace and name.
@@ -19,6 +19,7 @@ pub type Table<T> = Arc<BTreeMap<Key, Arc<T>>>;
 pub enum Item {
     Mesh(Arc<MeshConfig>),
     Namespace(Arc<Namespace>),
+    Node(Arc<Node>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
     Workload(Arc<Workload>),
@@ -41,6 +42,7 @@ pub struct World {
     /// ConfigMap `istio` of the system namespace; the defaults until it is there.
     pub mesh: Arc<MeshConfig>,
     pub namespaces: Table<Namespace>,
+    pub nodes: Table<Node>,
     pub services: Table<Service>,
     pub slices: Table<EndpointSlice>,
     /// Pods.
@@ -56,6 +58,8 @@ pub struct World {
     pub request_authentications: Table<RequestAuthentication>,
     pub authorization_policies: Table<AuthorizationPolicy>,
     pub telemetries: Table<Telemetry>,
+    /// Public keys of token issuers, as they were fetched last.
+    pub keys: Arc<BTreeMap<KeySource, Arc<str>>>,
 }
 
 /// Puts a value into its table (or takes it out). True if that changed anything.
@@ -81,6 +85,7 @@ impl World {
                 changed
             }
             Item::Namespace(value) => put(&mut self.namespaces, key, Some(value)),
+            Item::Node(value) => put(&mut self.nodes, key, Some(value)),
             Item::Service(value) => put(&mut self.services, key, Some(value)),
             Item::EndpointSlice(value) => put(&mut self.slices, key, Some(value)),
             Item::Workload(value) => put(&mut self.workloads, key, Some(value)),
@@ -108,6 +113,7 @@ impl World {
                 changed
             }
             Kind::Namespace => put(&mut self.namespaces, key, None),
+            Kind::Node => put(&mut self.nodes, key, None),
             Kind::Service => put(&mut self.services, key, None),
             Kind::EndpointSlice => put(&mut self.slices, key, None),
             Kind::Pod => put(&mut self.workloads, key, None),

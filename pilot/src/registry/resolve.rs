@@ -5,12 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use mesh_proto::names;
+
 use super::{Index, Instance, PortEndpoints};
 use crate::{
     convert::canonical,
     model::{
-        Endpoint, Health, Key, Kind, Labels, Resolution, Selector, Service, ServiceEntry, ServiceKey,
-        TargetPort, Workload, World,
+        Endpoint, Health, Key, Kind, Labels, Location, Node, Resolution, Selector, Service, ServiceEntry,
+        ServiceKey, TargetPort, Workload, World,
         endpoint::{Address, EntryEndpoint, Locality, SliceEndpoint},
         workload::identity,
     },
@@ -82,7 +84,9 @@ pub fn selects(world: &World, index: &Index, key: &ServiceKey, object: &Key) -> 
 /// `None` if nothing declares it any more.
 pub fn service(world: &World, index: &Index, key: &ServiceKey) -> Option<Resolved> {
     match declaration(world, index, key)? {
-        Declaration::Service(service) => Some(of_service(world, index, service)),
+        Declaration::Service(service) => {
+            Some(alias(world, index, service).unwrap_or_else(|| of_service(world, index, service)))
+        }
         Declaration::Entry(entry, service) => Some(of_entry(world, entry, service)),
     }
 }
@@ -136,6 +140,42 @@ impl Builder {
             service,
         }
     }
+}
+
+/// The service of the mesh that an ExternalName means. Another alias is none: it would lead nowhere, or around.
+pub fn aliased(service: &Service) -> Option<ServiceKey> {
+    let host = service.external_name.as_ref()?;
+    let (_, namespace) = host.as_service(names::CLUSTER_DOMAIN)?;
+    Some(ServiceKey {
+        namespace: namespace.to_owned(),
+        host: host.clone(),
+    })
+}
+
+/// An ExternalName that means a service of the mesh has that one's endpoints, so that they are asked by the mesh's TLS.
+/// Only HTTP needs it: the rest goes by address, and the name leads to the address of the service it means.
+fn alias(world: &World, index: &Index, service: &Arc<Service>) -> Option<Resolved> {
+    let target = aliased(service)?;
+    let (name, namespace) = target.host.as_service(names::CLUSTER_DOMAIN)?;
+    let target = world
+        .services
+        .get(&Key::new(namespace, name))
+        .filter(|target| target.external_name.is_none())?;
+    let mut endpoints = of_service(world, index, target).endpoints;
+    let mut value = Service::clone(service);
+    if value.ports.is_empty() {
+        value.ports.clone_from(&target.ports);
+    }
+    value.ports.retain(|port| port.protocol.is_http());
+    value.resolution = Resolution::Static;
+    value.location = Location::Internal;
+    value.publish_not_ready = target.publish_not_ready;
+    endpoints.retain(|port, _| value.port(*port).is_some());
+    Some(Resolved {
+        service: Arc::new(value),
+        endpoints,
+        parts: Parts::default(),
+    })
 }
 
 fn of_service(world: &World, index: &Index, service: &Arc<Service>) -> Resolved {
@@ -242,8 +282,14 @@ fn slice_endpoint(
         |workload| of_workload(world, workload, address.clone(), port),
     );
     endpoint.health = entry.health;
+    endpoint.hostname.clone_from(&entry.hostname);
     if endpoint.node.is_empty() {
         endpoint.node.clone_from(&entry.node);
+    }
+    if endpoint.locality.is_empty()
+        && let Some(node) = node(world, &entry.node)
+    {
+        endpoint.locality = node.locality.clone();
     }
     if endpoint.locality.is_empty() && !entry.zone.is_empty() {
         endpoint.locality = Locality {
@@ -252,6 +298,10 @@ fn slice_endpoint(
         };
     }
     endpoint
+}
+
+fn node<'a>(world: &'a World, name: &str) -> Option<&'a Node> {
+    world.nodes.get(&Key::new("", name)).map(AsRef::as_ref)
 }
 
 fn of_workload(world: &World, workload: &Workload, address: Address, port: u16) -> Endpoint {
@@ -271,9 +321,10 @@ fn of_workload(world: &World, workload: &Workload, address: Address, port: u16) 
         canonical_revision: workload.canonical_revision.clone(),
         identity: Some(workload.identity(&world.mesh.trust_domain)),
         mesh_tls: workload.mesh_tls,
-        locality: workload.locality.clone(),
+        locality: workload.locality_on(node(world, &workload.node)),
         network: workload.network.clone(),
         node: workload.node.clone(),
+        hostname: String::new(),
         weight: 0,
     }
 }
@@ -295,6 +346,7 @@ fn nobody(address: Address, port: u16) -> Endpoint {
         locality: Locality::default(),
         network: String::new(),
         node: String::new(),
+        hostname: String::new(),
         weight: 0,
     }
 }

@@ -270,3 +270,70 @@ fn a_new_trust_domain_changes_identities() {
         Some("spiffe://td/ns/ns/sa/rev")
     );
 }
+
+#[test]
+fn an_alias_of_a_service_follows_it() {
+    let mut mesh = Mesh::default();
+    let alias = "apiVersion: v1\nkind: Service\nmetadata: {name: short, namespace: other}\n\
+         spec: {type: ExternalName, externalName: reviews.ns.svc.cluster.local}\n";
+    mesh.apply(alias);
+    let host = "short.other.svc.cluster.local";
+    assert!(mesh.endpoints("other", host, 80).is_empty());
+    let touched = mesh.apply(&format!("{SERVICE}---\n{POD}---\n{SLICE}"));
+    assert!(touched.endpoints.contains(&key("other", host)));
+    assert_eq!(
+        mesh.endpoints("other", host, 80),
+        mesh.endpoints("ns", "reviews.ns.svc.cluster.local", 80)
+    );
+    let service = mesh.registry.service(&key("other", host)).expect("a service");
+    assert!(!service.is_external() && service.addresses.is_empty());
+    assert!(
+        mesh.registry
+            .instances(&Key::new("ns", "r1"))
+            .iter()
+            .all(|one| one.service == reviews())
+    );
+    mesh.delete(Kind::Service, "ns", "reviews");
+    assert!(
+        mesh.registry
+            .service(&key("other", host))
+            .is_some_and(|service| service.is_external())
+    );
+    mesh.apply(&alias.replace("reviews.ns.svc.cluster.local", "example.com"));
+    assert!(
+        mesh.apply(SERVICE)
+            .endpoints
+            .iter()
+            .all(|key| key.namespace == "ns")
+    );
+}
+
+#[test]
+fn nodes_tell_where_endpoints_are() {
+    let mut mesh = Mesh::default();
+    let node = |zone: &str| {
+        format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: n1, labels: {{topology.kubernetes.io/region: r, \
+             topology.kubernetes.io/zone: {zone}, topology.istio.io/subzone: rack}}}}\n"
+        )
+    };
+    let pod = POD.replace("spec: {", "spec: {nodeName: n1, ");
+    mesh.apply(&format!("{SERVICE}---\n{pod}---\n{SLICE}"));
+    let locality = |mesh: &Mesh| mesh.registry.endpoints(&reviews(), 80)[0].locality.clone();
+    assert!(locality(&mesh).is_empty());
+    assert_eq!(mesh.apply(&node("a")), all(false, true, false));
+    assert_eq!(
+        locality(&mesh),
+        crate::model::endpoint::Locality::parse("r/a/rack")
+    );
+    mesh.apply(&node("b"));
+    assert_eq!(locality(&mesh).zone, "b");
+    // The pod repeats its node's labels, or has a place of its own.
+    let labelled = |labels: &str| pod.replace("labels: {", &format!("labels: {{{labels}, "));
+    mesh.apply(&labelled(
+        "topology.kubernetes.io/region: r, topology.kubernetes.io/zone: b",
+    ));
+    assert_eq!(locality(&mesh).subzone, "rack");
+    mesh.apply(&labelled("istio-locality: x.y"));
+    assert_eq!(locality(&mesh), crate::model::endpoint::Locality::parse("x/y"));
+}

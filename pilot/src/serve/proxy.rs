@@ -53,8 +53,7 @@ impl Proxy {
         address: Option<SocketAddr>,
     ) -> Self {
         let snapshot = hub.snapshot();
-        let pod = snapshot.workloads.get(&id.namespace, &id.pod);
-        let class = hub.class(Viewer::new(&id, &metadata, pod));
+        let class = hub.class(Viewer::in_snapshot(&id, &metadata, &snapshot));
         let (catalog, sequence) = hub.catalog(&class);
         let mut session = Session::new(number, sotw);
         session.retarget(&catalog, sequence);
@@ -86,8 +85,7 @@ impl Proxy {
 
     /// The pod may say something else about the proxy than before.
     pub fn look_at_pod(&self, hub: &Hub, snapshot: &Snapshot) {
-        let pod = snapshot.workloads.get(&self.id.namespace, &self.id.pod);
-        let viewer = Viewer::new(&self.id, &self.metadata, pod);
+        let viewer = Viewer::in_snapshot(&self.id, &self.metadata, snapshot);
         let mut state = lock(&self.state);
         if state.class.viewer != viewer {
             state.class = hub.class(viewer);

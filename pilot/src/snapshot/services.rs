@@ -12,12 +12,14 @@ pub struct Services {
     /// In the order of their names; those of one name in the order of precedence.
     by_host: BTreeMap<Host, Vec<Arc<Service>>>,
     by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
+    needs_node: bool,
 }
 
 impl Services {
     pub fn new(registry: &Registry) -> Self {
         let mut index = Self::default();
         for service in registry.services() {
+            index.needs_node |= service.needs_node();
             index
                 .by_host
                 .entry(service.host.clone())
@@ -40,6 +42,11 @@ impl Services {
         self.by_host
             .iter()
             .map(|(host, services)| (host, services.as_slice()))
+    }
+
+    /// For some service, what a proxy gets depends on its node. (Else all proxies of a zone are alike.)
+    pub fn needs_node(&self) -> bool {
+        self.needs_node
     }
 
     pub fn named(&self, host: &Host) -> &[Arc<Service>] {

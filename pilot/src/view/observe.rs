@@ -26,6 +26,11 @@ impl View<'_> {
             normalization: self.mesh().path_normalization.normalization,
             logs: self.logs(side),
             tracing: self.tracing(side),
+            issuers: if side == Side::Outbound {
+                Vec::new()
+            } else {
+                self.issuers()
+            },
             authorization: if side == Side::Outbound {
                 Vec::new()
             } else {

@@ -67,17 +67,24 @@ kinds! {
     StatefulSet "apps" ["v1"] "stateful-set" "statefulsets" ["sts"] Namespaced;
     DaemonSet "apps" ["v1"] "daemon-set" "daemonsets" ["ds"] Namespaced;
     Job "batch" ["v1"] "job" "jobs" [] Namespaced;
+    MutatingWebhookConfiguration "admissionregistration.k8s.io" ["v1"] "mutating-webhook-configuration" "mutatingwebhookconfigurations" [] Cluster;
+    ValidatingWebhookConfiguration "admissionregistration.k8s.io" ["v1"] "validating-webhook-configuration" "validatingwebhookconfigurations" [] Cluster;
     CronJob "batch" ["v1"] "cron-job" "cronjobs" ["cj"] Namespaced;
     VirtualService "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "virtual-service" "virtualservices" ["vs"] Namespaced;
     DestinationRule "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "destination-rule" "destinationrules" ["dr"] Namespaced;
     Gateway "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "gateway" "gateways" ["gw"] Namespaced;
     ServiceEntry "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "service-entry" "serviceentries" ["se"] Namespaced;
     WorkloadEntry "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "workload-entry" "workloadentries" ["we"] Namespaced;
+    WorkloadGroup "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "workload-group" "workloadgroups" ["wg"] Namespaced;
     Sidecar "networking.istio.io" ["v1" "v1beta1" "v1alpha3"] "sidecar" "sidecars" [] Namespaced;
+    ProxyConfig "networking.istio.io" ["v1beta1"] "proxy-config" "proxyconfigs" [] Namespaced;
+    EnvoyFilter "networking.istio.io" ["v1alpha3"] "envoy-filter" "envoyfilters" [] Namespaced;
     PeerAuthentication "security.istio.io" ["v1" "v1beta1"] "peer-authentication" "peerauthentications" ["pa"] Namespaced;
     RequestAuthentication "security.istio.io" ["v1" "v1beta1"] "request-authentication" "requestauthentications" ["ra"] Namespaced;
     AuthorizationPolicy "security.istio.io" ["v1" "v1beta1"] "authorization-policy" "authorizationpolicies" ["ap"] Namespaced;
     Telemetry "telemetry.istio.io" ["v1" "v1alpha1"] "telemetry" "telemetries" ["telemetry"] Namespaced;
+    WasmPlugin "extensions.istio.io" ["v1alpha1"] "wasm-plugin" "wasmplugins" [] Namespaced;
+    TrafficExtension "extensions.istio.io" ["v1alpha1"] "traffic-extension" "trafficextensions" [] Namespaced;
 }
 
 /// Why an `apiVersion` and `kind` are none of ours.
@@ -138,6 +145,11 @@ impl Kind {
         self.row().plural
     }
 
+    /// What else people type: `vs`.
+    pub fn short_names(self) -> &'static [&'static str] {
+        self.row().short
+    }
+
     /// Empty for Kubernetes' core.
     pub fn group(self) -> &'static str {
         self.row().group
@@ -191,7 +203,12 @@ mod tests {
             Err(NotOurs::Version(Kind::Gateway)),
         );
         check("gateway.networking.k8s.io/v1", "Gateway", Err(NotOurs::Foreign));
-        check("networking.istio.io/v1", "EnvoyFilter", Err(NotOurs::MeshKind));
+        check(
+            "networking.istio.io/v1",
+            "EnvoyFilter",
+            Err(NotOurs::Version(Kind::EnvoyFilter)),
+        );
+        check("networking.istio.io/v1", "Ingress", Err(NotOurs::MeshKind));
     }
 
     #[test]

@@ -174,7 +174,7 @@ mod tests {
             "apiVersion",
         );
         check(
-            json!({"apiVersion": "networking.istio.io/v1", "kind": "EnvoyFilter"}),
+            json!({"apiVersion": "networking.istio.io/v1", "kind": "EnvoyFilters"}),
             "GSM0002",
             "kind",
         );

@@ -16,6 +16,11 @@ enum Value {
     Ports,
     Ranges,
     ProxyConfig,
+    /// CPU or memory, as Kubernetes writes it: `100m`, `128Mi`.
+    Quantity,
+    /// A JSON object or list.
+    Json,
+    OneOf(&'static [&'static str]),
 }
 
 /// Kinds that have a pod, or a template of one (where the annotation belongs into the template).
@@ -41,16 +46,33 @@ const KNOWN: &[(&str, &[Kind], Value)] = &[
     (annotation::EXCLUDE_OUTBOUND_RANGES, POD, Value::Ranges),
     (annotation::INCLUDE_OUTBOUND_RANGES, POD, Value::Ranges),
     (annotation::EXCLUDE_INTERFACES, POD, Value::Any),
-    (annotation::PROXY_CPU, POD, Value::Any),
-    (annotation::PROXY_MEMORY, POD, Value::Any),
-    (annotation::PROXY_CPU_LIMIT, POD, Value::Any),
-    (annotation::PROXY_MEMORY_LIMIT, POD, Value::Any),
+    (annotation::PROXY_CPU, POD, Value::Quantity),
+    (annotation::PROXY_MEMORY, POD, Value::Quantity),
+    (annotation::PROXY_CPU_LIMIT, POD, Value::Quantity),
+    (annotation::PROXY_MEMORY_LIMIT, POD, Value::Quantity),
     (annotation::LOG_LEVEL, POD, Value::Any),
+    (annotation::TEMPLATES, POD, Value::Any),
+    (annotation::PROXY_IMAGE, POD, Value::Any),
+    (annotation::NATIVE_SIDECAR, POD, Value::Bool),
+    (annotation::REWRITE_PROBES, POD, Value::Bool),
+    (
+        annotation::INTERCEPTION_MODE,
+        POD,
+        Value::OneOf(&["REDIRECT", "TPROXY", "NONE"]),
+    ),
+    (annotation::DISCOVERY_ADDRESS, POD, Value::Any),
+    (annotation::USER_VOLUME, POD, Value::Json),
+    (annotation::USER_VOLUME_MOUNT, POD, Value::Json),
+    ("sidecar.istio.io/statsInclusionPrefixes", POD, Value::Any),
+    ("sidecar.istio.io/statsInclusionSuffixes", POD, Value::Any),
+    ("sidecar.istio.io/statsInclusionRegexps", POD, Value::Any),
+    ("traffic.sidecar.istio.io/kubevirtInterfaces", POD, Value::Any),
+    ("galley.istio.io/analyze-suppress", &[], Value::Any),
     ("networking.istio.io/exportTo", &[Kind::Service], Value::Any),
     (
-        "networking.istio.io/traffic-distribution",
+        annotation::TRAFFIC_DISTRIBUTION,
         &[Kind::Service, Kind::ServiceEntry, Kind::Namespace],
-        Value::Any,
+        Value::OneOf(&["PreferClose", "PreferSameZone", "PreferSameNode", "Any"]),
     ),
     (
         "alpha.istio.io/canonical-serviceaccounts",
@@ -143,11 +165,35 @@ fn problem(form: &Value, value: &str) -> Option<String> {
         Value::Ranges => list()
             .find(|entry| super::field::parse_range(entry).is_none())
             .map(|entry| format!("{entry:?} is not a range of addresses")),
+        Value::Quantity => {
+            (!is_quantity(value)).then(|| "is not a quantity, such as 100m or 128Mi".to_owned())
+        }
+        Value::Json => serde_json::from_str::<serde_json::Value>(value)
+            .ok()
+            .is_none_or(|json| !json.is_object() && !json.is_array())
+            .then(|| "is not a JSON object or list".to_owned()),
+        Value::OneOf(names) => {
+            (!names.contains(&value)).then(|| format!("is not one of {}", names.join(", ")))
+        }
         Value::ProxyConfig => ProxyConfig::default()
             .overridden(value, &ObjectRef::default())
             .err()
             .map(|finding| format!("{} {}", finding.path, finding.text)),
     }
+}
+
+/// A decimal number, and perhaps a unit of Kubernetes or an exponent.
+fn is_quantity(text: &str) -> bool {
+    const UNITS: [&str; 16] = [
+        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let exponent = unit.strip_prefix(['e', 'E']).filter(|digits| !digits.is_empty());
+    number.parse::<f64>().is_ok()
+        && (UNITS.contains(&unit) || exponent.is_some_and(|digits| digits.parse::<i8>().is_ok()))
 }
 
 #[cfg(test)]
@@ -176,6 +222,26 @@ mod tests {
             "{sidecar.istio.io/inject: 'true', example.com/x: y}",
             "{}",
             &[],
+        );
+        check(
+            "Pod",
+            "{sidecar.istio.io/proxyCPU: 100m, sidecar.istio.io/proxyMemory: '1.5Gi', \
+             sidecar.istio.io/proxyCPULimit: '2', sidecar.istio.io/proxyMemoryLimit: 1e9, \
+             sidecar.istio.io/userVolume: '[]', sidecar.istio.io/interceptionMode: REDIRECT, \
+             galley.istio.io/analyze-suppress: '*'}",
+            "{}",
+            &[],
+        );
+        check(
+            "Pod",
+            "{sidecar.istio.io/proxyCPU: much, sidecar.istio.io/userVolume: 'a', \
+             sidecar.istio.io/interceptionMode: SOME}",
+            "{}",
+            &[
+                "IST0125 metadata.annotations[sidecar.istio.io/interceptionMode]",
+                "IST0125 metadata.annotations[sidecar.istio.io/proxyCPU]",
+                "IST0125 metadata.annotations[sidecar.istio.io/userVolume]",
+            ],
         );
         check(
             "Pod",

@@ -31,9 +31,12 @@ impl Validate for AuthorizationPolicy {
         if let Some(selector) = &self.selector {
             field::labels(&selector.match_labels, "spec.selector.matchLabels", report);
         }
-        if self.target_ref.is_some() || !self.target_refs.is_empty() {
-            report.refuse_unsupported("spec.targetRefs", "not supported; use selector");
-        }
+        field::one_target(
+            self.selector.is_some(),
+            self.target_ref.as_ref(),
+            &self.target_refs,
+            report,
+        );
         match self.action {
             Action::Custom => report.refuse_unsupported(
                 "spec.action",
@@ -83,6 +86,8 @@ fn check_source(source: &Source, at: &str, report: &mut Report) {
         ("notNamespaces", &source.not_namespaces),
         ("serviceAccounts", &source.service_accounts),
         ("notServiceAccounts", &source.not_service_accounts),
+        ("trustDomains", &source.trust_domains),
+        ("notTrustDomains", &source.not_trust_domains),
     ];
     for (name, list) in texts {
         not_empty(list, &format!("{at}.{name}"), report);
@@ -206,15 +211,13 @@ fn check_condition(condition: &Condition, at: &str, report: &mut Report) {
         None => key == *known,
     });
     if !known {
-        let text = if key.starts_with("experimental.") {
-            format!("{key:?}: experimental attributes are not supported")
+        let path = format!("{at}.key");
+        if key.starts_with("experimental.") || key == "source.trustDomain" {
+            report.refuse_unsupported(path, format!("{key:?} is not supported yet"));
         } else {
-            format!(
-                "{key:?} is not an attribute; known are {}",
-                CONDITIONS.join(", ").replace('[', "[…]")
-            )
-        };
-        report.error(format!("{at}.key"), text);
+            let known = CONDITIONS.join(", ").replace('[', "[…]");
+            report.error(path, format!("{key:?} is not an attribute; known are {known}"));
+        }
     }
     if condition.values.is_empty() && condition.not_values.is_empty() {
         report.error(at, "needs values or notValues");

@@ -6,8 +6,8 @@ use crate::{
     kube::{
         Object,
         networking::{
-            ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer,
-            LocalityBalancer, OutlierDetection, TrafficPolicy,
+            ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, DestinationRule, H2Upgrade,
+            LoadBalancer, LocalityBalancer, OutlierDetection, TrafficPolicy, Tunnel,
         },
     },
 };
@@ -54,17 +54,8 @@ impl Validate for DestinationRule {
 
 fn traffic_policy(policy: &TrafficPolicy, at: &str, report: &mut Report) {
     port_policy(policy, at, report);
-    if policy.tunnel.is_some() {
-        report.refuse_unsupported(
-            format!("{at}.tunnel"),
-            "tunnelling is not supported by this mesh yet",
-        );
-    }
-    if policy.retry_budget.is_some() {
-        report.unsupported(
-            format!("{at}.retryBudget"),
-            "has no effect; connectionPool.http.maxRetries bounds retries",
-        );
+    if let Some(tunnel) = &policy.tunnel {
+        check_tunnel(tunnel, &format!("{at}.tunnel"), report);
     }
     for (i, entry) in policy.port_level_settings.iter().enumerate() {
         let at = format!("{at}.portLevelSettings[{i}]");
@@ -87,6 +78,16 @@ fn traffic_policy(policy: &TrafficPolicy, at: &str, report: &mut Report) {
     }
 }
 
+fn check_tunnel(tunnel: &Tunnel, at: &str, report: &mut Report) {
+    if !matches!(tunnel.protocol.as_str(), "" | "CONNECT" | "POST") {
+        report.error(format!("{at}.protocol"), "must be CONNECT or POST");
+    }
+    if tunnel.target_host.parse::<std::net::IpAddr>().is_err() {
+        field::host(&tunnel.target_host, &format!("{at}.targetHost"), false, report);
+    }
+    field::port(tunnel.target_port, &format!("{at}.targetPort"), report);
+}
+
 fn port_policy(policy: &TrafficPolicy, at: &str, report: &mut Report) {
     if let Some(balancer) = &policy.load_balancer {
         load_balancer(balancer, &format!("{at}.loadBalancer"), report);
@@ -107,6 +108,15 @@ fn load_balancer(balancer: &LoadBalancer, at: &str, report: &mut Report) {
         &[
             ("simple", balancer.simple.is_some()),
             ("consistentHash", balancer.consistent_hash.is_some()),
+            ("backendUtilization", balancer.backend_utilization.is_some()),
+        ],
+        at,
+        report,
+    );
+    field::at_most_one(
+        &[
+            ("localityLbSetting", balancer.locality_lb_setting.is_some()),
+            ("zoneAwareLbSetting", balancer.zone_aware_lb_setting.is_some()),
         ],
         at,
         report,
@@ -121,11 +131,15 @@ fn load_balancer(balancer: &LoadBalancer, at: &str, report: &mut Report) {
         if warmup.duration.is_none() {
             report.error(format!("{at}.warmup.duration"), "must be given");
         }
-        if warmup.minimum_percent.is_some() || warmup.aggression.is_some() {
-            report.unsupported(
-                format!("{at}.warmup"),
-                "minimumPercent and aggression have no effect; only duration has",
-            );
+        field::positive(warmup.duration, &format!("{at}.warmup.duration"), report);
+        if warmup
+            .minimum_percent
+            .is_some_and(|percent| !(0.0..=100.0).contains(&percent))
+        {
+            report.error(format!("{at}.warmup.minimumPercent"), "must be from 0 to 100");
+        }
+        if warmup.aggression.is_some_and(|aggression| aggression <= 0.0) {
+            report.error(format!("{at}.warmup.aggression"), "must be greater than 0");
         }
     }
 }
@@ -159,8 +173,14 @@ fn consistent_hash(hash: &ConsistentHash, at: &str, report: &mut Report) {
         if cookie.name.is_empty() {
             report.error(format!("{at}.httpCookie.name"), "must be given");
         }
-        if !cookie.attributes.is_empty() {
-            report.unsupported(format!("{at}.httpCookie.attributes"), "have no effect");
+        for (i, attribute) in cookie.attributes.iter().enumerate() {
+            let earlier = &cookie.attributes[..i];
+            let path = format!("{at}.httpCookie.attributes[{i}].name");
+            if attribute.name.is_empty() {
+                report.error(path, "must be given");
+            } else if earlier.iter().any(|other| other.name == attribute.name) {
+                report.error(path, format!("attribute {:?} is there twice", attribute.name));
+            }
         }
     }
     let ring = hash
@@ -219,7 +239,7 @@ fn locality_balancer(locality: &LocalityBalancer, at: &str, report: &mut Report)
     }
 }
 
-fn connection_pool(pool: &ConnectionPool, at: &str, report: &mut Report) {
+pub(super) fn connection_pool(pool: &ConnectionPool, at: &str, report: &mut Report) {
     if pool.tcp.is_none() && pool.http.is_none() {
         report.error(at, "must say tcp or http");
     }
@@ -266,6 +286,23 @@ fn connection_pool(pool: &ConnectionPool, at: &str, report: &mut Report) {
             report,
         );
     }
+    let Some(http) = &pool.http else { return };
+    field::positive(http.idle_timeout, &format!("{at}.http.idleTimeout"), report);
+    if http.use_client_protocol && http.h2_upgrade_policy == Some(H2Upgrade::Upgrade) {
+        report.error(
+            format!("{at}.http.useClientProtocol"),
+            "contradicts h2UpgradePolicy: UPGRADE",
+        );
+    }
+    if let Some(pings) = &http.http2_keep_alive {
+        let at = format!("{at}.http.http2KeepAlive");
+        for (name, span) in [("interval", pings.interval), ("timeout", pings.timeout)] {
+            if span.is_none() {
+                report.error(format!("{at}.{name}"), "must be given");
+            }
+            field::positive(span, &format!("{at}.{name}"), report);
+        }
+    }
 }
 
 fn outlier_detection(outliers: &OutlierDetection, at: &str, report: &mut Report) {
@@ -282,6 +319,14 @@ fn outlier_detection(outliers: &OutlierDetection, at: &str, report: &mut Report)
     for (name, percent) in percents {
         if percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
             report.error(format!("{at}.{name}"), "must be from 0 to 100");
+        }
+    }
+    for (i, status) in outliers.outlier_detection_http_error_codes.iter().enumerate() {
+        if !(100..=599).contains(status) {
+            report.error(
+                format!("{at}.outlierDetectionHttpErrorCodes[{i}]"),
+                format!("{status} is not a status from 100 to 599"),
+            );
         }
     }
     if outliers.consecutive_errors.is_some() {

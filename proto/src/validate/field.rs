@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use crate::{finding, finding::Report, scalar::Span};
+use crate::{finding, finding::Report, kube::reference::TargetRef, scalar::Span};
 
 /// A DNS name, possibly with a wildcard as its first label.
 pub fn host(text: &str, path: &str, wildcard: bool, report: &mut Report) {
@@ -54,6 +54,20 @@ fn host_problem(text: &str, wildcard: bool) -> Option<&'static str> {
 pub fn port(number: u32, path: &str, report: &mut Report) {
     if number == 0 || number > 65_535 {
         report.error(path, format!("{number} is not a port (1 to 65535)"));
+    }
+}
+
+/// As Kubernetes names ports.
+pub fn port_name(name: &str, path: &str, report: &mut Report) {
+    let good = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !good {
+        report.error(
+            path,
+            format!("{name:?} is not a port's name: up to 63 letters, digits and '-', with a letter or digit at both ends"),
+        );
     }
 }
 
@@ -182,6 +196,53 @@ pub fn at_most_one(fields: &[(&str, bool)], path: &str, report: &mut Report) {
         .collect();
     if said.len() > 1 {
         report.error(path, format!("only one of {} can be set", said.join(", ")));
+    }
+}
+
+/// What a policy holds for: a selector or references, and references that can be followed.
+pub fn one_target(selector: bool, one: Option<&TargetRef>, several: &[TargetRef], report: &mut Report) {
+    at_most_one(
+        &[
+            ("selector", selector),
+            ("targetRef", one.is_some()),
+            ("targetRefs", !several.is_empty()),
+        ],
+        "spec",
+        report,
+    );
+    if let Some(target) = one {
+        target_ref(target, "spec.targetRef", report);
+    }
+    for (i, target) in several.iter().enumerate() {
+        target_ref(target, &format!("spec.targetRefs[{i}]"), report);
+    }
+}
+
+fn target_ref(target: &TargetRef, at: &str, report: &mut Report) {
+    if target.name.is_empty() {
+        report.error(format!("{at}.name"), "must be given");
+    }
+    if !target.namespace.is_empty() {
+        report.error(
+            format!("{at}.namespace"),
+            "must be left out; objects of other namespaces cannot be referred to",
+        );
+    }
+    let known = matches!(
+        (target.group.as_str(), target.kind.as_str()),
+        ("gateway.networking.k8s.io", "Gateway" | "GatewayClass")
+            | ("networking.istio.io", "ServiceEntry")
+            | ("" | "core", "Service")
+    );
+    if !known {
+        report.error(
+            at,
+            format!(
+                "{:?} of {:?} cannot be referred to; possible are Gateway and GatewayClass of gateway.networking.k8s.io, \
+                 ServiceEntry of networking.istio.io, and Service",
+                target.kind, target.group
+            ),
+        );
     }
 }
 

@@ -60,9 +60,6 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
                     format!("{:?} is not one of {}", port.protocol, PROTOCOLS.join(", ")),
                 );
             }
-            if port.target_port.is_some() {
-                report.unsupported(format!("{at}.port.targetPort"), "has no effect in a Gateway");
-            }
         }
     }
     if !server.bind.is_empty() && server.bind.parse::<std::net::IpAddr>().is_err() {
@@ -70,9 +67,6 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
             format!("{at}.bind"),
             format!("{:?} is not an address", server.bind),
         );
-    }
-    if !server.default_endpoint.is_empty() {
-        report.unsupported(format!("{at}.defaultEndpoint"), "has no effect");
     }
     if server.hosts.is_empty() {
         report.error(
@@ -118,7 +112,7 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
     }
 }
 
-fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
+pub(super) fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
     let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
     field::at_most_one(
         &[
@@ -128,27 +122,15 @@ fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
         at,
         report,
     );
-    if !tls.tls_certificates.is_empty() {
-        report.refuse_unsupported(
-            format!("{at}.tlsCertificates"),
-            "not supported; use credentialNames",
-        );
-    }
-    if !tls.verify_certificate_spki.is_empty() || !tls.verify_certificate_hash.is_empty() {
-        report.refuse_unsupported(
-            at,
-            "verifyCertificateSpki and verifyCertificateHash are not supported",
-        );
-    }
-    if !tls.ca_crl.is_empty() {
-        report.refuse_unsupported(format!("{at}.caCrl"), "revocation lists are not supported");
-    }
-    if !tls.ca_cert_credential_name.is_empty() {
-        report.refuse_unsupported(
-            format!("{at}.caCertCredentialName"),
-            "not supported; put ca.crt into the Secret of credentialName",
-        );
-    }
+    field::at_most_one(
+        &[
+            ("tlsCertificates", !tls.tls_certificates.is_empty()),
+            ("credentialName or credentialNames", named),
+        ],
+        at,
+        report,
+    );
+    let named = named || !tls.tls_certificates.is_empty();
     match tls.mode.unwrap_or(ServerTlsMode::Simple) {
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual
             if !named && matches!(protocol, "HTTPS" | "TLS") =>

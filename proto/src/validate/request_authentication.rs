@@ -11,20 +11,24 @@ impl Validate for RequestAuthentication {
         if let Some(selector) = &self.selector {
             field::labels(&selector.match_labels, "spec.selector.matchLabels", report);
         }
-        if self.target_ref.is_some() || !self.target_refs.is_empty() {
-            report.refuse_unsupported("spec.targetRefs", "not supported; use selector");
-        }
-        if !self.jwt_rules.is_empty() {
-            report.unsupported(
-                "spec.jwtRules",
-                "tokens are not verified by this version of the mesh: no request gets a request principal, so ALLOW \
-                 rules that ask for one match nothing, and requests with invalid tokens are not refused",
-            );
-        }
+        field::one_target(
+            self.selector.is_some(),
+            self.target_ref.as_ref(),
+            &self.target_refs,
+            report,
+        );
         for (i, rule) in self.jwt_rules.iter().enumerate() {
             let at = format!("spec.jwtRules[{i}]");
-            if rule.issuer.is_empty() {
-                report.error(format!("{at}.issuer"), "must be given");
+            if rule.issuer.is_empty() && rule.jwks_uri.is_empty() {
+                report.error(format!("{at}.issuer"), "must be given, or jwksUri");
+            }
+            field::positive(rule.timeout, &format!("{at}.timeout"), report);
+            for (j, output) in rule.output_claim_to_headers.iter().enumerate() {
+                let at = format!("{at}.outputClaimToHeaders[{j}]");
+                field::header_name(&output.header, &format!("{at}.header"), false, report);
+                if output.claim.is_empty() {
+                    report.error(format!("{at}.claim"), "must be given");
+                }
             }
             field::at_most_one(
                 &[
@@ -34,6 +38,15 @@ impl Validate for RequestAuthentication {
                 &at,
                 report,
             );
+            let is_object = |text: &str| {
+                serde_json::from_str::<serde_json::Value>(text).is_ok_and(|keys| keys.is_object())
+            };
+            if !rule.jwks.is_empty() && !is_object(&rule.jwks) {
+                report.error(
+                    format!("{at}.jwks"),
+                    "is not a set of keys: a JSON object with a list `keys`",
+                );
+            }
             let uri = &rule.jwks_uri;
             if !uri.is_empty() && !uri.starts_with("https://") && !uri.starts_with("http://") {
                 report.error(
@@ -62,15 +75,32 @@ mod tests {
         expect(
             Kind::RequestAuthentication,
             "jwtRules: [{issuer: a, jwks: '{}'}]",
-            &["Warning spec.jwtRules"],
+            &[],
         );
         expect(
             Kind::RequestAuthentication,
             "jwtRules: [{jwksUri: ftp://x}]",
+            &["Error spec.jwtRules[0].jwksUri"],
+        );
+        expect(
+            Kind::RequestAuthentication,
+            "jwtRules: [{jwks: '{', timeout: 0s, outputClaimToHeaders: [{header: 'a b'}]}]",
             &[
-                "Warning spec.jwtRules",
                 "Error spec.jwtRules[0].issuer",
-                "Error spec.jwtRules[0].jwksUri",
+                "Error spec.jwtRules[0].timeout",
+                "Error spec.jwtRules[0].outputClaimToHeaders[0].header",
+                "Error spec.jwtRules[0].outputClaimToHeaders[0].claim",
+                "Error spec.jwtRules[0].jwks",
+                "Warning spec.jwtRules[0].timeout",
+            ],
+        );
+        expect(
+            Kind::RequestAuthentication,
+            "selector: {matchLabels: {a: b}}\ntargetRef: {kind: Service, name: a, namespace: b}",
+            &[
+                "Error spec",
+                "Error spec.targetRef.namespace",
+                "Error spec.targetRef",
             ],
         );
     }

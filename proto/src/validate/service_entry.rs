@@ -1,8 +1,8 @@
-//! ServiceEntry and WorkloadEntry alone.
+//! ServiceEntry alone.
 
 use std::net::IpAddr;
 
-use super::{Validate, field};
+use super::{Validate, field, workload};
 use crate::{
     finding::Report,
     kube::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What a port may speak.
-const PROTOCOLS: [&str; 11] = [
+pub(super) const PROTOCOLS: [&str; 11] = [
     "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS", "UDP",
 ];
 
@@ -29,7 +29,13 @@ impl Validate for ServiceEntry {
             }
         }
         for (i, address) in self.addresses.iter().enumerate() {
-            field::address_range(address, &format!("spec.addresses[{i}]"), report);
+            let path = format!("spec.addresses[{i}]");
+            field::address_range(address, &path, report);
+            if address.contains('/')
+                && !matches!(self.resolution, EntryResolution::None | EntryResolution::Static)
+            {
+                report.error(path, "ranges are possible only with resolution NONE or STATIC");
+            }
         }
         ports(self, report);
         for (i, endpoint) in self.endpoints.iter().enumerate() {
@@ -48,7 +54,10 @@ impl Validate for ServiceEntry {
 
 fn ports(entry: &ServiceEntry, report: &mut Report) {
     if entry.ports.is_empty() {
-        report.error("spec.ports", "a ServiceEntry needs at least one port");
+        report.warn(
+            "spec.ports",
+            "there is none, so nothing can be reached by these hosts",
+        );
     }
     for (i, port) in entry.ports.iter().enumerate() {
         let at = format!("spec.ports[{i}]");
@@ -120,45 +129,25 @@ fn resolution(entry: &ServiceEntry, report: &mut Report) {
 
 fn check_endpoint(endpoint: &WorkloadEntry, resolution: EntryResolution, at: &str, report: &mut Report) {
     let path = format!("{at}.address");
-    if let Some(socket) = endpoint.address.strip_prefix("unix://") {
-        if !socket.starts_with('/') {
-            report.error(&path, "a Unix socket needs an absolute path");
+    let address = endpoint.address.as_str();
+    if let Some(socket) = address.strip_prefix("unix://") {
+        workload::unix_socket(socket, &path, report);
+        if resolution != EntryResolution::Static {
+            report.error(&path, "a Unix socket needs resolution STATIC");
         }
-        if !endpoint.ports.is_empty() {
-            report.error(format!("{at}.ports"), "a Unix socket has no ports");
-        }
+    } else if address.is_empty() && !endpoint.network.is_empty() {
+        // Reached through that network's gateway.
     } else if resolution == EntryResolution::Static {
-        if endpoint.address.parse::<IpAddr>().is_err() {
+        if address.parse::<IpAddr>().is_err() {
             report.error(
                 &path,
-                format!(
-                    "{:?} is not an address; names need resolution DNS",
-                    endpoint.address
-                ),
+                format!("{address:?} is not an address; names need resolution DNS"),
             );
         }
-    } else if endpoint.address.parse::<IpAddr>().is_err() {
-        field::host(&endpoint.address, &path, false, report);
+    } else if address.parse::<IpAddr>().is_err() {
+        field::host(address, &path, false, report);
     }
-    entry_fields(endpoint, at, report);
-}
-
-fn entry_fields(endpoint: &WorkloadEntry, at: &str, report: &mut Report) {
-    for (name, port) in &endpoint.ports {
-        field::port(*port, &format!("{at}.ports.{name}"), report);
-    }
-    field::labels(&endpoint.labels, &format!("{at}.labels"), report);
-}
-
-impl Validate for WorkloadEntry {
-    fn validate(&self, _: &Object<Self>, report: &mut Report) {
-        if self.address.is_empty() {
-            report.error("spec.address", "a WorkloadEntry needs an address");
-        } else if !self.address.starts_with("unix://") && self.address.parse::<IpAddr>().is_err() {
-            field::host(&self.address, "spec.address", false, report);
-        }
-        entry_fields(self, "spec", report);
-    }
+    workload::entry_fields(endpoint, at, report);
 }
 
 #[cfg(test)]
@@ -203,6 +192,13 @@ mod tests {
             "hosts: [a]\nports: [{number: 80, name: a}, {number: 80, name: a}]",
             &["Error spec.ports[1].name", "Error spec.ports[1].number"],
         );
-        expect(Kind::WorkloadEntry, "labels: {a: b}", &["Error spec.address"]);
+        check(
+            "hosts: [a.b]\nresolution: DNS\naddresses: [10.0.0.0/8]",
+            &["Error spec.addresses[0]"],
+        );
+        check(
+            "hosts: [a]\nresolution: STATIC\nendpoints: [{network: vms}, {address: unix:///a}]",
+            &[],
+        );
     }
 }

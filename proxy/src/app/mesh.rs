@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{Workers, standalone::hostname, worker_count};
 use crate::{
-    admin::{self, Admin, merge::Application},
+    admin::{self, Admin, merge::Application, probe::Probes},
     cluster::discover,
     conn::track::Connections,
     dns::{self, Names, resolv_conf},
@@ -113,6 +113,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
             store.listening(count).await;
             listening.open();
             tracing::info!(workers = count, "ready");
+            super::memory::settle().await;
         }
     });
     admin::wait_for_end(&mut asked, shutdown_signal()).await;
@@ -233,14 +234,33 @@ async fn serve_pages(args: &ProxyArgs, pages: &Admin, drain: &Drain) -> anyhow::
     for port in [names::port::METRICS, names::port::HEALTH, names::port::STATS] {
         let listener = bind(any(port)).await?;
         let application = application(args).filter(|_| port == names::port::METRICS);
+        let probes = if port == names::port::METRICS {
+            probes(args)
+        } else {
+            Probes::default()
+        };
         tokio::spawn(admin::serve_public(
             listener,
             pages.clone(),
             application,
+            probes,
             drain.clone(),
         ));
     }
     Ok(())
+}
+
+/// The application's probes that the kubelet asks us for.
+fn probes(args: &ProxyArgs) -> Probes {
+    let Some(text) = args.application_probes.as_deref() else {
+        return Probes::default();
+    };
+    let first = args.instance_ip.split(',').next().unwrap_or_default();
+    let address = first.trim().parse().ok();
+    Probes::read(text, address).unwrap_or_else(|why| {
+        tracing::warn!(%why, "ISTIO_KUBE_APP_PROBERS is not used; probes of the application fail");
+        Probes::default()
+    })
 }
 
 /// The application whose metrics are served beside ours.

@@ -121,6 +121,7 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
             store.listening(count).await;
             listening.open();
             tracing::info!(workers = count, "serving");
+            super::memory::settle().await;
         }
     });
     admin::wait_for_end(&mut asked, shutdown_signal()).await;

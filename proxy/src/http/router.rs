@@ -1,6 +1,8 @@
 //! Forwards a request: picks an endpoint, takes a connection, sends, waits for the head of the answer; tries again where
 //! the route's policy wants it and the request can be repeated. The plan of one attempt is made first, then carried out.
 
+mod failed;
+
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, uri};
@@ -12,7 +14,7 @@ use super::{
     exchange::{Exchange, Held, Tail},
     head::Head,
     http1::{self, Manner, client::Ask, encode::RequestLine, spelling::Spelling},
-    http2::client::{self, SendError},
+    http2::client,
     mirror, upgrade,
 };
 use crate::{
@@ -667,78 +669,6 @@ impl Plan<'_> {
         *request.headers_mut() = headers;
         request
     }
-
-    /// The downstream broke its own request off: nobody waits for an answer.
-    fn downstream_failed(&self) -> Option<Attempt> {
-        let source = self.exchange.source.borrow();
-        let source = source.as_ref().filter(|source| source.failed.get())?;
-        let failure = if source.malformed.get() {
-            Failure::BadRequest {
-                why: "the chunks or trailers of the request's body are malformed",
-            }
-        } else {
-            Failure::DownstreamClosed
-        };
-        Some(Attempt::Failed {
-            failure,
-            outcome: Ended::Final,
-        })
-    }
-
-    /// What a failed exchange on an HTTP/1.x connection means.
-    fn failed_single(&self, error: &http1::Error, request_sent: bool) -> Attempt {
-        if let Some(failed) = self.downstream_failed() {
-            return failed;
-        }
-        let failure = match error {
-            http1::Error::Closed => Failure::UpstreamClosed,
-            http1::Error::Head(_) | http1::Error::Body(_) => {
-                self.upstream.stats.upstream_cx_protocol_error.inc();
-                let why = error.to_string();
-                Failure::UpstreamProtocol { why }
-            }
-            http1::Error::Io(_) | http1::Error::Length | http1::Error::Source => {
-                let why = error.to_string();
-                Failure::UpstreamReset { why }
-            }
-        };
-        Attempt::Failed {
-            failure,
-            outcome: Ended::Reset { request_sent },
-        }
-    }
-
-    /// What a failed exchange on a shared connection means.
-    fn failed_shared(&mut self, error: SendError) -> Attempt {
-        let why = error.to_string();
-        if let Some(failed) = self.downstream_failed() {
-            return failed;
-        }
-        let (error, request_sent) = match error {
-            SendError::Unsent(error, request) => {
-                if self.headers.is_empty() {
-                    self.headers = request.into_parts().0.headers;
-                    carry::unpack(&mut self.headers);
-                }
-                (Some(error), false)
-            }
-            SendError::Stream(error) => (Some(error), true),
-            SendError::Source => (None, true),
-        };
-        let outcome = match &error {
-            Some(error) if refused_stream(error) => Ended::Refused,
-            _ => Ended::Reset { request_sent },
-        };
-        let failure = match error {
-            Some(error) if error.is_io() || error.is_go_away() => Failure::UpstreamClosed,
-            Some(error) if error.is_library() && !error.is_reset() => {
-                self.upstream.stats.upstream_cx_protocol_error.inc();
-                Failure::UpstreamProtocol { why }
-            }
-            _ => Failure::UpstreamReset { why },
-        };
-        Attempt::Failed { failure, outcome }
-    }
 }
 
 /// A retry that is waiting, for the circuit breaker.
@@ -748,12 +678,6 @@ impl Drop for Retrying {
     fn drop(&mut self) {
         self.0.retries.set(self.0.retries.get().saturating_sub(1));
     }
-}
-
-/// Did the peer say that it did not look at the request? (RFC 9113 §8.7)
-fn refused_stream(error: &h2::Error) -> bool {
-    error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-        || error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 fn absolute(scheme: &str, authority: &HeaderValue, target: &uri::PathAndQuery) -> Uri {

@@ -91,6 +91,12 @@ fn routes(snapshot: &Snapshot, config: &RouteConfig) -> Result<(), Reject> {
                     .try_for_each(|choice| named_cluster(snapshot, &choice.cluster)),
                 Clusters::Header(_) => Ok(()),
             };
+            let found = found.and_then(|()| {
+                forward
+                    .mirrors
+                    .iter()
+                    .try_for_each(|mirror| named_cluster(snapshot, &mirror.cluster))
+            });
             found.map_err(|reject| {
                 Reject::new(format!("virtual host {:?}, route {n}", vhost.name), reject.why)
             })?;

@@ -186,8 +186,8 @@ fn is_about(finding: &Finding, kind: &Kind, object: &Value) -> bool {
 /// What pilot found; nothing when pilot cannot be asked.
 async fn findings(context: &Context) -> Option<Vec<Finding>> {
     let pods = context.parts("pilot").await.ok()?;
-    let network = context.network(pods.first()?);
-    let answer = reach::get_json(&network, port::CONTROL, "/debug/findings")
+    let way = reach::Way::Network(context.network(pods.first()?));
+    let answer = reach::get_json(&way, port::CONTROL, "/debug/findings")
         .await
         .ok()?;
     serde_json::from_value(answer).ok()

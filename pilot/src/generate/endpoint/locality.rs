@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Group, Member};
-use crate::model::{Endpoint, Health, Labels, endpoint::Locality, policy::LocalityBalancing};
+use crate::model::{Distribution, Endpoint, Health, Labels, endpoint::Locality, policy::LocalityBalancing};
 
 /// The client's side of the question.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,12 @@ pub struct Client<'a> {
     pub labels: &'a Labels,
     /// `None`: localities do not matter.
     pub balancing: Option<&'a LocalityBalancing>,
+    /// Empty where it does not matter, or is not known.
+    pub node: &'a str,
+    /// What the service asks for where `balancing` says nothing.
+    pub distribution: Distribution,
+    /// Only endpoints of the client's own node.
+    pub node_local: bool,
 }
 
 /// The endpoints that count, in groups. `mesh_tls` tells whether an endpoint takes the mesh's TLS.
@@ -22,19 +28,35 @@ pub fn groups(
     mesh_tls: impl Fn(&Endpoint) -> bool,
 ) -> Vec<Group> {
     let balancing = client.balancing.filter(|balancing| balancing.enabled);
+    let near: Vec<&Endpoint> = endpoints
+        .iter()
+        .copied()
+        .filter(|endpoint| !client.node_local || endpoint.node == client.node)
+        .collect();
+    let (usable, ending) = usable(&near, not_ready_too);
     let mut groups: BTreeMap<(u32, &Locality), Vec<Member>> = BTreeMap::new();
-    for endpoint in usable(endpoints, not_ready_too) {
-        let priority = balancing.map_or(0, |balancing| priority(balancing, client, endpoint));
-        groups
-            .entry((priority, &endpoint.locality))
-            .or_default()
-            .push(Member {
-                address: endpoint.address.clone(),
-                port: endpoint.port,
-                weight: endpoint.weight.max(1),
-                mesh_tls: mesh_tls(endpoint),
-                workload: workload(endpoint),
-            });
+    let mut add = |endpoint: &Endpoint, locality, priority, draining| {
+        groups.entry((priority, locality)).or_default().push(Member {
+            address: endpoint.address.clone(),
+            port: endpoint.port,
+            weight: endpoint.weight.max(1),
+            mesh_tls: mesh_tls(endpoint),
+            draining,
+            workload: workload(endpoint),
+        });
+    };
+    for endpoint in usable {
+        let priority = match balancing {
+            Some(balancing) => priority(balancing, client, endpoint),
+            None => distance(client, endpoint),
+        };
+        add(endpoint, &endpoint.locality, priority, false);
+    }
+    // Where there are priorities, one that drains would count as a failure of its priority, and send others far away.
+    if balancing.is_none() && client.distribution == Distribution::Any {
+        for endpoint in ending {
+            add(endpoint, &endpoint.locality, 0, true);
+        }
     }
     let mut renumbered: Vec<u32> = groups.keys().map(|(priority, _)| *priority).collect();
     renumbered.dedup();
@@ -61,8 +83,8 @@ pub fn groups(
         .collect()
 }
 
-/// Ready ones; if there is none, those that drain.
-fn usable<'a>(endpoints: &[&'a Endpoint], not_ready_too: bool) -> Vec<&'a Endpoint> {
+/// Ready ones; if there is none, those that drain. And those that drain beside ready ones.
+fn usable<'a>(endpoints: &[&'a Endpoint], not_ready_too: bool) -> (Vec<&'a Endpoint>, Vec<&'a Endpoint>) {
     let of = |health: Health| {
         endpoints
             .iter()
@@ -70,13 +92,32 @@ fn usable<'a>(endpoints: &[&'a Endpoint], not_ready_too: bool) -> Vec<&'a Endpoi
             .filter(move |endpoint| endpoint.health == health)
     };
     let mut ready: Vec<&Endpoint> = of(Health::Ready).collect();
+    let mut ending: Vec<&Endpoint> = of(Health::Draining).collect();
     if ready.is_empty() {
-        ready = of(Health::Draining).collect();
+        ready = std::mem::take(&mut ending);
     }
     if not_ready_too {
         ready.extend(of(Health::NotReady));
     }
-    ready
+    (ready, ending)
+}
+
+/// How far an endpoint is by what its service asks for; 0 for all where the client does not know its own place.
+fn distance(client: Client<'_>, endpoint: &Endpoint) -> u32 {
+    let same_node = !client.node.is_empty() && client.node == endpoint.node;
+    let known = !client.locality.is_empty();
+    let zones = match known {
+        true if client.locality.same_zone(&endpoint.locality) => 0,
+        true if client.locality.same_region(&endpoint.locality) => 1,
+        true => 2,
+        false => 0,
+    };
+    match client.distribution {
+        Distribution::Any => 0,
+        Distribution::Zone => zones,
+        Distribution::Node if same_node => 0,
+        Distribution::Node => 1 + zones,
+    }
 }
 
 /// `workload;namespace;canonical name;canonical revision;cluster`, Istio's form.
@@ -163,6 +204,9 @@ mod tests {
             locality,
             labels: &NONE,
             balancing,
+            node: "",
+            distribution: Distribution::Any,
+            node_local: false,
         }
     }
 
@@ -187,7 +231,12 @@ mod tests {
                 .map(|g| g.members.len())
                 .sum::<usize>()
         };
-        assert_eq!(count(&[&ready, &draining, &not_ready], false), 1);
+        assert_eq!(count(&[&ready, &draining, &not_ready], false), 2);
+        let told = groups(&[&ready, &draining], false, client(&locality, None), |_| false);
+        let told: Vec<bool> = told[0].members.iter().map(|member| member.draining).collect();
+        assert_eq!(told, [false, true]);
+        let alone = groups(&[&draining], false, client(&locality, None), |_| false);
+        assert!(!alone[0].members[0].draining, "better than nothing");
         assert_eq!(count(&[&draining, &not_ready], false), 1);
         assert_eq!(count(&[&not_ready], false), 0);
         assert_eq!(count(&[&ready, &not_ready], true), 2);
@@ -210,6 +259,61 @@ mod tests {
         );
         let flat = groups(&[&far, &a, &b], false, client(&own, None), |_| false);
         assert!(flat.iter().all(|group| group.priority == 0));
+    }
+
+    #[test]
+    fn services_prefer_near_endpoints() {
+        let on = |node: &str, endpoint: Endpoint| Endpoint {
+            node: node.to_owned(),
+            ..endpoint
+        };
+        let here = on("n1", endpoint("10.0.0.1", Health::Ready, "r1/a"));
+        let zone = on("n2", endpoint("10.0.0.2", Health::Ready, "r1/a"));
+        let region = on("n3", endpoint("10.0.0.3", Health::Ready, "r1/b"));
+        let far = on("n4", endpoint("10.0.0.4", Health::Ready, "r2/c"));
+        let ending = on("n1", endpoint("10.0.0.5", Health::Draining, "r1/a"));
+        let own = Locality::parse("r1/a");
+        let check = |distribution: Distribution,
+                     node_local: bool,
+                     node: &str,
+                     locality: &Locality,
+                     expect: &[(u32, usize)]| {
+            let client = Client {
+                node,
+                distribution,
+                node_local,
+                ..client(locality, None)
+            };
+            let all = groups(&[&here, &zone, &region, &far, &ending], false, client, |_| false);
+            let shape: Vec<(u32, usize)> = all.iter().map(|g| (g.priority, g.members.len())).collect();
+            assert_eq!(shape, expect, "{distribution:?} {node_local} {node:?}");
+        };
+        check(Distribution::Any, false, "n1", &own, &[(0, 3), (0, 1), (0, 1)]);
+        check(Distribution::Zone, false, "", &own, &[(0, 2), (1, 1), (2, 1)]);
+        check(
+            Distribution::Node,
+            false,
+            "n1",
+            &own,
+            &[(0, 1), (1, 1), (2, 1), (3, 1)],
+        );
+        check(
+            Distribution::Node,
+            false,
+            "elsewhere",
+            &own,
+            &[(0, 2), (1, 1), (2, 1)],
+        );
+        check(Distribution::Any, true, "n1", &own, &[(0, 2)]);
+        check(Distribution::Any, true, "elsewhere", &own, &[]);
+        // Nobody knows where the client is.
+        check(
+            Distribution::Zone,
+            false,
+            "",
+            &Locality::default(),
+            &[(0, 2), (0, 1), (0, 1)],
+        );
     }
 
     #[test]

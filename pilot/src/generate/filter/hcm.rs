@@ -30,7 +30,7 @@ use mesh_proto::{
 
 use super::{
     access_log::{self, Logs, Of},
-    cors, fault, rbac, tcp,
+    cors, fault, jwt, rbac, tcp,
     tracing::{self, Tracing},
 };
 use crate::{
@@ -39,6 +39,7 @@ use crate::{
         value::{ads, any, boolean, duration},
     },
     model::AuthorizationPolicy,
+    snapshot::Issuer,
 };
 
 pub const NAME: &str = "envoy.filters.network.http_connection_manager";
@@ -62,6 +63,7 @@ pub struct Settings {
     pub normalization: Normalization,
     pub logs: Logs,
     pub tracing: Option<Tracing>,
+    pub issuers: Vec<Issuer>,
     pub authorization: Vec<Arc<AuthorizationPolicy>>,
 }
 
@@ -132,6 +134,8 @@ fn normalize(manager: &mut HttpConnectionManager, normalization: Normalization) 
 fn filters(settings: &Settings) -> Vec<HttpFilter> {
     let mut filters: Vec<HttpFilter> = Vec::new();
     if settings.side != Side::Outbound {
+        // Rules may look at what tokens say.
+        filters.extend(jwt::http(&settings.issuers).map(|config| filter(jwt::NAME, config)));
         filters.extend(
             rbac::http(&settings.authorization)
                 .into_iter()

@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod claims;
 mod permit;
 mod source;
 

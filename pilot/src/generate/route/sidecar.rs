@@ -103,6 +103,12 @@ fn of_service(view: &View<'_>, port: u16, service: &Arc<Service>, domains: &mut 
         rules.push(plain(view, service, port));
     }
     let mut names = short_names(view, service);
+    if service.is_headless() {
+        // Its pods have names of their own below it.
+        let all = names.iter().map(String::as_str).chain([service.host.as_str()]);
+        let below: Vec<String> = all.map(|name| format!("*.{name}")).collect();
+        names.extend(below);
+    }
     names.extend(
         service
             .addresses

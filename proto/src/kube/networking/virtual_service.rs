@@ -1,22 +1,42 @@
-//! VirtualService.
+//! VirtualService: hosts, and where their HTTP, TLS and TCP traffic goes.
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
-    kube::{Kind, Resource},
+    kube::{Kind, Resource, schema::rule},
     scalar::{Percent, Span},
 };
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+mod matching;
+mod treatment;
+
+pub use matching::*;
+pub use treatment::*;
+
+/// Routes of hosts: which requests go where, and what happens to them on the way.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [rule::at_least_one(&["http", "tls", "tcp"])]))]
 pub struct VirtualService {
+    /// The hosts that clients ask for: names with or without a wildcard as first label, short names of services, addresses.
+    /// None: other VirtualServices delegate to this one.
     pub hosts: Vec<String>,
+    /// Gateways (name or namespace/name) that serve these routes; `mesh` stands for all sidecars. None: the sidecars.
     pub gateways: Vec<String>,
+    /// Routes of HTTP traffic; the first one that matches is taken.
+    #[schemars(length(max = 4096))]
     pub http: Vec<HttpRoute>,
+    /// Routes of TLS traffic that is not decrypted, by server name.
+    #[schemars(length(max = 4096))]
     pub tls: Vec<TlsRoute>,
+    /// Routes of traffic that is neither HTTP nor TLS.
+    #[schemars(length(max = 4096))]
     pub tcp: Vec<TcpRoute>,
+    /// Namespaces that see this object: `.` (its own), `*` (all) or names. None: what the mesh's settings say.
     pub export_to: Vec<String>,
 }
 
@@ -24,265 +44,210 @@ impl Resource for VirtualService {
     const KIND: Kind = Kind::VirtualService;
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// Requests that one of `match` describes, and what is done with them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(
+    extend("x-kubernetes-validations" = http_route_rules()),
+    transform = mirror_percent_by_its_old_name
+)]
 pub struct HttpRoute {
+    /// A name for logs and metrics.
     pub name: String,
+    /// Descriptions of requests, of which one must fit. None: all requests.
     #[serde(rename = "match")]
     pub matches: Vec<HttpMatch>,
+    /// Where requests go, by weight.
+    #[schemars(length(max = 256))]
     pub route: Vec<HttpDestination>,
+    /// Sends the client to another address.
     pub redirect: Option<Redirect>,
+    /// Answers the request without a backend.
     pub direct_response: Option<DirectResponse>,
+    /// Another VirtualService whose routes are taken here.
     pub delegate: Option<Delegate>,
+    /// Changes path or host before the request is sent on.
     pub rewrite: Option<Rewrite>,
+    /// The time until the answer must be there, retries included. None or 0s: no limit.
     pub timeout: Option<Span>,
+    /// When and how often a failed request is tried again.
     pub retries: Option<Retry>,
+    /// Delays and errors made on purpose, for tests.
     pub fault: Option<Fault>,
+    /// Gets a copy of the requests; its answers are ignored.
     pub mirror: Option<Destination>,
+    /// Several that get copies.
     pub mirrors: Vec<Mirror>,
+    /// How many of the requests are copied to `mirror`.
     pub mirror_percentage: Option<PercentValue>,
-    /// Deprecated form of `mirrorPercentage`.
+    /// Deprecated: `mirrorPercentage`.
+    #[serde(alias = "mirror_percent")]
+    #[schemars(range(max = 100))]
     pub mirror_percent: Option<u32>,
+    /// Which web pages of other origins may ask.
     pub cors_policy: Option<Cors>,
+    /// Changes of headers.
     pub headers: Option<Headers>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HttpMatch {
-    pub name: String,
-    pub uri: Option<StringMatch>,
-    pub scheme: Option<StringMatch>,
-    pub method: Option<StringMatch>,
-    pub authority: Option<StringMatch>,
-    pub headers: BTreeMap<String, StringMatch>,
-    pub port: Option<u32>,
-    pub source_labels: BTreeMap<String, String>,
-    pub gateways: Vec<String>,
-    pub query_params: BTreeMap<String, StringMatch>,
-    pub ignore_uri_case: bool,
-    pub without_headers: BTreeMap<String, StringMatch>,
-    pub source_namespace: String,
-    pub stat_prefix: String,
+fn http_route_rules() -> serde_json::Value {
+    json!([
+        rule::cel(
+            "(has(self.route) && size(self.route) > 0 ? 1 : 0) + (has(self.redirect) ? 1 : 0) \
+             + (has(self.directResponse) ? 1 : 0) + (has(self.delegate) ? 1 : 0) == 1",
+            "exactly one of route, redirect, directResponse or delegate must be set",
+        ),
+        rule::cel(
+            "!((has(self.redirect) || has(self.directResponse)) && (has(self.rewrite) || has(self.fault)))",
+            "rewrite and fault cannot stand beside redirect or directResponse, which send nothing on",
+        ),
+        rule::cel(
+            "!(has(self.mirror) && has(self.mirrors) && size(self.mirrors) > 0)",
+            "only one of mirror or mirrors can be set",
+        ),
+        some_weight(),
+    ])
 }
 
-/// At most one of the three; none of them: the header is there.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StringMatch {
-    pub exact: Option<String>,
-    pub prefix: Option<String>,
-    pub regex: Option<String>,
+/// Where there is a choice, something must be chosen.
+fn some_weight() -> serde_json::Value {
+    rule::cel(
+        "!has(self.route) || size(self.route) < 2 || self.route.exists(r, has(r.weight) && r.weight > 0)",
+        "the weights of all destinations are 0; one must be greater",
+    )
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PercentValue {
-    pub value: Percent,
+fn mirror_percent_by_its_old_name(schema: &mut schemars::Schema) {
+    rule::also_named(schema, "mirrorPercent", "mirror_percent");
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// A service, or a part of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["host"]))]
 pub struct Destination {
+    /// The service's name; a short one is completed with the object's own namespace.
     pub host: String,
+    /// A subset that the service's DestinationRule defines.
     pub subset: String,
+    /// The service's port; can be left out when it has only one.
     pub port: Option<PortSelector>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// A port by its number.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortSelector {
+    /// 1 to 65535.
+    #[schemars(transform = rule::port)]
     pub number: u32,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// One of several destinations of HTTP requests.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["destination"]))]
 pub struct HttpDestination {
+    /// Where the requests go.
     pub destination: Destination,
+    /// Its share, in proportion to the weights of the others.
+    #[schemars(range(max = 2_147_483_647))]
     pub weight: u32,
+    /// Changes of headers for this destination only.
     pub headers: Option<Headers>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// One of several destinations of connections.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["destination"]))]
 pub struct WeightedDestination {
+    /// Where the connections go.
     pub destination: Destination,
+    /// Its share, in proportion to the weights of the others.
+    #[schemars(range(max = 2_147_483_647))]
     pub weight: u32,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Headers {
-    pub request: Option<HeaderOperations>,
-    pub response: Option<HeaderOperations>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HeaderOperations {
-    pub set: BTreeMap<String, String>,
-    pub add: BTreeMap<String, String>,
-    pub remove: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Rewrite {
-    pub uri: Option<String>,
-    pub authority: Option<String>,
-    pub uri_regex_rewrite: Option<RegexRewrite>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RegexRewrite {
-    #[serde(rename = "match")]
-    pub pattern: String,
-    pub rewrite: String,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Redirect {
-    pub uri: Option<String>,
-    pub authority: Option<String>,
-    pub port: Option<u32>,
-    pub derive_port: Option<RedirectPort>,
-    pub scheme: Option<String>,
-    pub redirect_code: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum RedirectPort {
-    FromProtocolDefault,
-    FromRequestPort,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DirectResponse {
-    pub status: u32,
-    pub body: Option<ResponseBody>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ResponseBody {
-    pub string: Option<String>,
-    /// Base64.
-    pub bytes: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// A VirtualService without hosts whose routes are used here.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Delegate {
+    /// Its name.
     pub name: String,
+    /// Its namespace. None: that of this object.
     pub namespace: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// TLS connections that one of `match` describes, and where they go.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Retry {
-    /// Signed, so that a negative number is told as what it is.
-    pub attempts: i32,
-    pub per_try_timeout: Option<Span>,
-    pub retry_on: String,
-    pub retry_remote_localities: Option<bool>,
-    pub retry_ignore_previous_hosts: Option<bool>,
-    pub backoff: Option<Span>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Fault {
-    pub delay: Option<Delay>,
-    pub abort: Option<Abort>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Delay {
-    pub fixed_delay: Option<Span>,
-    pub exponential_delay: Option<Span>,
-    pub percentage: Option<PercentValue>,
-    /// Deprecated form of `percentage`.
-    pub percent: Option<u32>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Abort {
-    pub http_status: Option<u32>,
-    pub grpc_status: Option<String>,
-    pub http2_error: Option<String>,
-    pub percentage: Option<PercentValue>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Mirror {
-    pub destination: Destination,
-    pub percentage: Option<PercentValue>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Cors {
-    pub allow_origins: Vec<StringMatch>,
-    /// Deprecated form of `allowOrigins`.
-    pub allow_origin: Vec<String>,
-    pub allow_methods: Vec<String>,
-    pub allow_headers: Vec<String>,
-    pub expose_headers: Vec<String>,
-    pub max_age: Option<Span>,
-    pub allow_credentials: Option<bool>,
-    pub unmatched_preflights: Option<UnmatchedPreflights>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum UnmatchedPreflights {
-    Unspecified,
-    Forward,
-    Ignore,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["match", "route"], "x-kubernetes-validations" = [some_weight()]))]
 pub struct TlsRoute {
+    /// Descriptions of connections, of which one must fit.
     #[serde(rename = "match")]
     pub matches: Vec<TlsMatch>,
+    /// Where connections go, by weight.
+    #[schemars(length(min = 1, max = 256))]
     pub route: Vec<WeightedDestination>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// What a TLS connection looks like; all that is said must fit.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["sniHosts"]))]
 pub struct TlsMatch {
+    /// Server names that the client asks for, within the hosts of this object.
     pub sni_hosts: Vec<String>,
+    /// Addresses or ranges that the client wanted to reach.
     pub destination_subnets: Vec<String>,
+    /// The port that the client wanted to reach.
+    #[schemars(transform = rule::port_or_none)]
     pub port: Option<u32>,
+    /// Labels of the client's workload.
     pub source_labels: BTreeMap<String, String>,
+    /// Gateways for which this holds, in place of the object's.
     pub gateways: Vec<String>,
+    /// The namespace of the client's workload.
     pub source_namespace: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// Connections that one of `match` describes, and where they go.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["route"], "x-kubernetes-validations" = [some_weight()]))]
 pub struct TcpRoute {
+    /// Descriptions of connections, of which one must fit. None: all connections.
     #[serde(rename = "match")]
     pub matches: Vec<TcpMatch>,
+    /// Where connections go, by weight.
+    #[schemars(length(min = 1, max = 256))]
     pub route: Vec<WeightedDestination>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// What a connection looks like; all that is said must fit.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TcpMatch {
+    /// Addresses or ranges that the client wanted to reach.
     pub destination_subnets: Vec<String>,
+    /// The port that the client wanted to reach.
+    #[schemars(transform = rule::port_or_none)]
     pub port: Option<u32>,
+    /// Labels of the client's workload.
     pub source_labels: BTreeMap<String, String>,
+    /// Gateways for which this holds, in place of the object's.
     pub gateways: Vec<String>,
+    /// The namespace of the client's workload.
     pub source_namespace: String,
-    /// Deprecated, never had an effect.
+    /// Never had an effect.
     pub source_subnet: String,
+}
+
+/// A percentage in its message.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PercentValue {
+    /// 0 to 100; decimals are possible.
+    pub value: Percent,
 }

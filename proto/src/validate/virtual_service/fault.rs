@@ -25,12 +25,6 @@ pub(super) fn faults(fault: &Fault, at: &str, report: &mut Report) {
         if !said.iter().any(|(_, said)| *said) {
             report.error(&at, "must say httpStatus or grpcStatus");
         }
-        if abort.http2_error.is_some() {
-            report.refuse_unsupported(
-                format!("{at}.http2Error"),
-                "not supported; use httpStatus or grpcStatus",
-            );
-        }
         if abort
             .http_status
             .is_some_and(|status| !(200..=599).contains(&status))
@@ -51,9 +45,7 @@ pub(super) fn faults(fault: &Fault, at: &str, report: &mut Report) {
 }
 
 fn delays(delay: &Delay, at: &str, report: &mut Report) {
-    if delay.exponential_delay.is_some() {
-        report.refuse_unsupported(format!("{at}.exponentialDelay"), "not supported; use fixedDelay");
-    } else if delay.fixed_delay.is_none() {
+    if delay.exponential_delay.is_none() && delay.fixed_delay.is_none() {
         report.error(at, "must say fixedDelay");
     }
     field::positive(delay.fixed_delay, &format!("{at}.fixedDelay"), report);

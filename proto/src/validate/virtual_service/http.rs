@@ -71,10 +71,10 @@ fn http_action(route: &HttpRoute, at: &str, report: &mut Report) {
             "says what to match but not what to do: needs route, redirect or directResponse",
         );
     }
-    if route.delegate.is_some() {
-        report.refuse_unsupported(
-            format!("{at}.delegate"),
-            "delegation to another VirtualService is not supported by this mesh yet; write the routes here",
+    if (route.redirect.is_some() || route.direct_response.is_some()) && route.fault.is_some() {
+        report.error(
+            format!("{at}.fault"),
+            "a redirect or direct response is not sent on, so there is nothing to delay or abort",
         );
     }
     if let Some(redirect) = &route.redirect {
@@ -123,7 +123,16 @@ fn check_redirect(redirect: &Redirect, at: &str, report: &mut Report) {
         at,
         report,
     );
+    field::at_most_one(
+        &[
+            ("uri", redirect.uri.is_some()),
+            ("prefixRewrite", redirect.prefix_rewrite.is_some()),
+        ],
+        at,
+        report,
+    );
     let empty = redirect.uri.is_none()
+        && redirect.prefix_rewrite.is_none()
         && redirect.authority.is_none()
         && redirect.port.is_none()
         && redirect.derive_port.is_none()
@@ -167,7 +176,11 @@ fn http_match(matched: &HttpMatch, at: &str, report: &mut Report) {
     ] {
         for (name, text) in headers {
             let path = format!("{at}.{group}.{name}");
-            field::header_name(name, &path, true, report);
+            if name.starts_with("@request.auth.claims") {
+                report.refuse_unsupported(&path, "routing by claims of tokens is not supported yet");
+            } else {
+                field::header_name(name, &path, true, report);
+            }
             string_match(text, &path, true, report);
         }
     }
@@ -182,12 +195,6 @@ fn http_match(matched: &HttpMatch, at: &str, report: &mut Report) {
         report.warn(
             format!("{at}.ignoreUriCase"),
             "has an effect only with an exact or prefix uri",
-        );
-    }
-    if !matched.stat_prefix.is_empty() {
-        report.unsupported(
-            format!("{at}.statPrefix"),
-            "statistics by route are not kept; it has no effect",
         );
     }
     field::labels(&matched.source_labels, &format!("{at}.sourceLabels"), report);

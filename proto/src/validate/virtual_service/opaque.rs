@@ -53,9 +53,6 @@ pub(super) fn tcp_route(route: &TcpRoute, at: &str, report: &mut Report) {
         if let Some(port) = matched.port {
             field::port(port, &format!("{at}.port"), report);
         }
-        if !matched.source_subnet.is_empty() {
-            report.unsupported(format!("{at}.sourceSubnet"), "it never had an effect");
-        }
         subnets(&matched.destination_subnets, &at, report);
         field::labels(&matched.source_labels, &format!("{at}.sourceLabels"), report);
         gateways(&matched.gateways, &format!("{at}.gateways"), report);

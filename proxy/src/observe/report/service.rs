@@ -142,19 +142,9 @@ async fn stream(
     loop {
         let full = batch.bytes >= sink.buffer_bytes || batch.len() >= MAX_ENTRIES;
         if full || (Instant::now() >= due && batch.len() > 0) {
-            let mut messages = batch.messages(&mut identifier).into_iter();
-            while let Some(message) = messages.next() {
-                let sending = sending(message, lost);
-                account.given(&sending);
-                let sent = tokio::select! {
-                    sent = sender.send(sending) => sent.map_err(|_| "the stream was closed".to_owned()),
-                    ended = &mut call => Err(reason(ended)),
-                };
-                if let Err(why) = sent {
-                    let rest = messages.map(|message| count(&message) as u64).sum();
-                    let entries = account.close(rest);
-                    return End::Lost { why, entries };
-                }
+            let messages = batch.messages(&mut identifier);
+            if let Err(end) = give(messages, &sender, &mut account, &mut call).await {
+                return end;
             }
             due = Instant::now() + sink.flush_interval;
             continue;
@@ -184,6 +174,30 @@ async fn stream(
             () = tokio::time::sleep_until(due), if batch.len() > 0 => {}
         }
     }
+}
+
+/// Gives messages to the connection, while the call lives.
+async fn give<T>(
+    messages: Vec<StreamAccessLogsMessage>,
+    sender: &mpsc::Sender<Sending>,
+    account: &mut Account<'_>,
+    mut call: impl Future<Output = Result<T, tonic::Status>> + Unpin,
+) -> Result<(), End> {
+    let mut messages = messages.into_iter();
+    while let Some(message) = messages.next() {
+        let sending = sending(message, account.lost);
+        account.given(&sending);
+        let sent = tokio::select! {
+            sent = sender.send(sending) => sent.map_err(|_| "the stream was closed".to_owned()),
+            ended = &mut call => Err(reason(ended)),
+        };
+        if let Err(why) = sent {
+            let rest = messages.map(|message| count(&message) as u64).sum();
+            let entries = account.close(rest);
+            return Err(End::Lost { why, entries });
+        }
+    }
+    Ok(())
 }
 
 /// Makes a message ready to go: it tells of what was lost before.

@@ -8,7 +8,7 @@ use mesh_proto::envoy::{
     r#type::matcher::v3::StringMatcher,
 };
 
-use super::{Layer, parts, permit, principal};
+use super::{Layer, claims, parts, permit, principal};
 use crate::{
     generate::value::{cidr, exact, prefix, safe_regex, suffix},
     model::{
@@ -30,7 +30,7 @@ pub fn all(ids: Vec<Principal>) -> Principal {
     }
 }
 
-fn one_of(ids: Vec<Principal>) -> Principal {
+pub fn one_of(ids: Vec<Principal>) -> Principal {
     principal(Identifier::OrIds(Set { ids }))
 }
 
@@ -39,7 +39,7 @@ fn not(id: Principal) -> Principal {
 }
 
 /// Matches nobody: what is not known cannot be proven.
-fn nobody() -> Principal {
+pub fn nobody() -> Principal {
     not(anybody())
 }
 
@@ -62,8 +62,12 @@ pub fn source(source: &Source, layer: Layer) -> Principal {
     if layer == Layer::Http {
         let remote = |range: &ipnet::IpNet| principal(Identifier::RemoteIp(cidr(range)));
         ids.extend(parts(&source.remote_ip_blocks, remote, one_of, not));
-        // No token is verified by these proxies, so no request has a principal.
-        ids.extend(parts(&source.request_principals, |_| nobody(), one_of, not));
+        ids.extend(parts(
+            &source.request_principals,
+            claims::request_principal,
+            one_of,
+            not,
+        ));
     }
     if ids.is_empty() { anybody() } else { all(ids) }
 }
@@ -84,6 +88,11 @@ pub fn condition(condition: &Condition) -> Principal {
             not,
         )
         .collect(),
+        Attribute::RequestClaim(path) => {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let one = |text: &String| claims::claim(&path, &Pattern::new(text));
+            parts(&condition.values, one, one_of, not).collect::<Vec<_>>()
+        }
         attribute => {
             let one: fn(&String) -> Principal = match attribute {
                 Attribute::SourceIp => |text| range(text, Identifier::DirectRemoteIp),
@@ -94,6 +103,9 @@ pub fn condition(condition: &Condition) -> Principal {
                     Some((ns, name)) => account(ns, name),
                     None => nobody(),
                 },
+                Attribute::RequestPrincipal => |text| claims::request_principal(&Pattern::new(text)),
+                Attribute::RequestAudiences => |text| claims::claim(&["aud"], &Pattern::new(text)),
+                Attribute::RequestPresenter => |text| claims::claim(&["azp"], &Pattern::new(text)),
                 _ => |_| nobody(),
             };
             parts(&condition.values, one, one_of, not).collect::<Vec<_>>()

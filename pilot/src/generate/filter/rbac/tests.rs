@@ -99,3 +99,54 @@ fn without_http_an_allow_falls_away_and_a_denial_grows() {
         json!({"or_rules": {"rules": [{"destination_port": 80}]}})
     );
 }
+
+#[test]
+fn what_tokens_say() {
+    let filters = json_of(http(&policies(&[
+        "{rules: [{from: [{source: {requestPrincipals: ['https://me/jane', 'a*', '*z', '*'], \
+         notRequestPrincipals: [nobody]}}], when: [{key: 'request.auth.claims[realm][role]', values: [boss, '*']}, \
+         {key: request.auth.audiences, notValues: [x]}]}]}",
+    ])));
+    let rule = &filters[0]["rules"]["policies"]["ns[default]-policy[p0]-rule[0]"];
+    let ids = rule["principals"][0]["and_ids"]["ids"].as_array().unwrap();
+    let claim = |name: &str, value: Value| {
+        let path = json!([{"key": "payload"}, {"key": name}]);
+        let matcher = json!({"filter": "envoy.filters.http.jwt_authn", "path": path, "value": value});
+        json!({"sourced_metadata": {"metadata_matcher": matcher}})
+    };
+    let text = |rule: &str, text: &str| json!({"string_match": {rule: text}});
+    let there = json!({"present_match": true});
+    let source = ids[0]["and_ids"]["ids"].as_array().unwrap();
+    let any = source[0]["or_ids"]["ids"].as_array().unwrap();
+    let both = |issuer: Value, subject: Value| json!({"and_ids": {"ids": [claim("iss", issuer), claim("sub", subject)]}});
+    // Each slash may be the one between issuer and subject.
+    assert_eq!(
+        any[0],
+        json!({"or_ids": {"ids": [
+            both(text("exact", "https:"), text("exact", "/me/jane")),
+            both(text("exact", "https:/"), text("exact", "me/jane")),
+            both(text("exact", "https://me"), text("exact", "jane")),
+        ]}})
+    );
+    assert_eq!(
+        any[1],
+        json!({"or_ids": {"ids": [both(text("prefix", "a"), there.clone())]}})
+    );
+    assert_eq!(
+        any[2],
+        json!({"or_ids": {"ids": [both(there.clone(), text("suffix", "z"))]}})
+    );
+    assert_eq!(any[3], both(there.clone(), there.clone()));
+    let none = json!({"not_id": {"or_ids": {"ids": [{"not_id": {"any": true}}]}}});
+    assert_eq!(source[1], none, "without a slash it is nobody");
+    let roles = ids[1]["or_ids"]["ids"].as_array().unwrap();
+    let either = json!({"or_match": {"value_matchers": [text("exact", "boss"), {"list_match": {"one_of": text("exact", "boss")}}]}});
+    assert_eq!(roles[0]["sourced_metadata"]["metadata_matcher"]["value"], either);
+    assert_eq!(
+        roles[0]["sourced_metadata"]["metadata_matcher"]["path"],
+        json!([{"key": "payload"}, {"key": "realm"}, {"key": "role"}])
+    );
+    assert_eq!(roles[1]["sourced_metadata"]["metadata_matcher"]["value"], there);
+    let none = &ids[2]["not_id"]["or_ids"]["ids"][0]["sourced_metadata"]["metadata_matcher"];
+    assert_eq!(none["path"][1]["key"], "aud");
+}

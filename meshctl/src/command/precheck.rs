@@ -1,0 +1,34 @@
+//! `meshctl precheck`: whether the mesh can be installed, or upgraded, here. Changes nothing.
+
+use clap::Args;
+
+use super::install::Wishes;
+use crate::{
+    context::Target,
+    install::{
+        plan::Plan,
+        preflight::{self, Level},
+    },
+    output,
+};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub wishes: Wishes,
+}
+
+pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
+    let plan = Plan::new(arguments.wishes.read(None)?, &target.istio_namespace)?;
+    let cluster = target.cluster().await?;
+    output::line(&cluster.to_string());
+    let checks = preflight::run(&cluster.client, &plan).await?;
+    for check in &checks {
+        output::line(&check.to_string());
+    }
+    let bad = checks.iter().any(|check| check.level == Level::Error);
+    if !bad {
+        output::line("The mesh can be installed here. Next: meshctl install");
+    }
+    Ok(i32::from(bad))
+}

@@ -1,0 +1,360 @@
+//! The table: one list of rows for each kind. A row is a claim about the whole mesh, from the object to the wire; it
+//! changes in the commit that carries the field out.
+
+use State::{Never, Partly, Planned, Refused, Supported};
+
+use super::{Row, State};
+use crate::kube::Kind;
+
+const fn row(parent: &'static str, fields: &'static str, state: State) -> Row {
+    Row {
+        parent,
+        fields,
+        state,
+    }
+}
+
+const POLICY_TARGET: State = Refused("not supported yet; use selector");
+
+/// The state of all fields of a kind that no row names.
+pub(super) fn whole(kind: Kind) -> Option<State> {
+    match kind {
+        Kind::WorkloadGroup => Some(Planned(
+            "machines do not register by themselves yet, so a WorkloadGroup has no effect; write WorkloadEntries",
+        )),
+        Kind::ProxyConfig => Some(Planned(
+            "has no effect yet; use the annotation proxy.istio.io/config of pods, or defaultConfig of the mesh's settings",
+        )),
+        Kind::EnvoyFilter => Some(Planned(
+            "what is generated for proxies cannot be patched yet, so an EnvoyFilter has no effect",
+        )),
+        Kind::WasmPlugin | Kind::TrafficExtension => Some(Planned(
+            "proxies do not run programs yet, so traffic is treated as if this object were not there",
+        )),
+        _ => None,
+    }
+}
+
+pub(super) fn rows(kind: Kind) -> &'static [Row] {
+    match kind {
+        Kind::VirtualService => VIRTUAL_SERVICE,
+        Kind::DestinationRule => DESTINATION_RULE,
+        Kind::Gateway => GATEWAY,
+        Kind::ServiceEntry => SERVICE_ENTRY,
+        Kind::WorkloadEntry => WORKLOAD_ENTRY,
+        Kind::Sidecar => SIDECAR,
+        Kind::PeerAuthentication => PEER_AUTHENTICATION,
+        Kind::RequestAuthentication => REQUEST_AUTHENTICATION,
+        Kind::AuthorizationPolicy => AUTHORIZATION_POLICY,
+        Kind::Telemetry => TELEMETRY,
+        _ => &[],
+    }
+}
+
+const VIRTUAL_SERVICE: &[Row] = &[
+    row(
+        "",
+        "hosts",
+        Partly("an object without hosts, which others delegate to, is not taken"),
+    ),
+    row("", "gateways exportTo", Supported),
+    row(
+        "http[]",
+        "name route redirect.uri redirect.authority redirect.port redirect.derivePort redirect.scheme \
+         redirect.redirectCode directResponse rewrite timeout retries mirror mirrors mirrorPercentage mirrorPercent \
+         mirror_percent corsPolicy headers",
+        Supported,
+    ),
+    row(
+        "http[].redirect",
+        "prefixRewrite",
+        Refused("not supported yet; write uri: %PREFIX()%/new, which replaces the matched prefix"),
+    ),
+    row(
+        "http[]",
+        "delegate",
+        Refused("delegation to another VirtualService is not supported yet; write the routes here"),
+    ),
+    row(
+        "http[].match[]",
+        "name uri scheme method authority port sourceLabels gateways queryParams ignoreUriCase sourceNamespace",
+        Supported,
+    ),
+    row(
+        "http[].match[]",
+        "headers withoutHeaders",
+        Partly("claims of tokens (@request.auth.claims) are not taken"),
+    ),
+    row(
+        "http[].match[]",
+        "statPrefix",
+        Planned("statistics by route are not kept; it has no effect"),
+    ),
+    row(
+        "http[].fault",
+        "delay.fixedDelay delay.percentage delay.percent abort.httpStatus abort.grpcStatus abort.percentage",
+        Supported,
+    ),
+    row(
+        "http[].fault.delay",
+        "exponentialDelay",
+        Refused("not supported; use fixedDelay"),
+    ),
+    row(
+        "http[].fault.abort",
+        "http2Error",
+        Refused("not supported; use httpStatus or grpcStatus"),
+    ),
+    row(
+        "tls[]",
+        "match[].sniHosts match[].destinationSubnets match[].port match[].sourceLabels match[].gateways \
+         match[].sourceNamespace route",
+        Supported,
+    ),
+    row(
+        "tcp[]",
+        "match[].destinationSubnets match[].port match[].sourceLabels match[].gateways match[].sourceNamespace route",
+        Supported,
+    ),
+    row("tcp[].match[]", "sourceSubnet", Never("it never had an effect")),
+];
+
+const DESTINATION_RULE: &[Row] = &[
+    row("", "host exportTo workloadSelector", Supported),
+    row("subsets[]", "name labels", Supported),
+    row("trafficPolicy.portLevelSettings[]", "port", Supported),
+    row(
+        "trafficPolicy.loadBalancer",
+        "simple consistentHash.httpHeaderName consistentHash.httpCookie.name consistentHash.httpCookie.path \
+         consistentHash.httpCookie.ttl consistentHash.useSourceIp consistentHash.httpQueryParameterName \
+         consistentHash.ringHash consistentHash.maglev consistentHash.minimumRingSize localityLbSetting \
+         warmup.duration warmupDurationSecs",
+        Supported,
+    ),
+    row(
+        "trafficPolicy.loadBalancer.consistentHash.httpCookie",
+        "attributes",
+        Planned("the cookie is set without attributes"),
+    ),
+    row(
+        "trafficPolicy.loadBalancer.warmup",
+        "minimumPercent aggression",
+        Planned("only duration has an effect"),
+    ),
+    row(
+        "trafficPolicy.loadBalancer",
+        "backendUtilization",
+        Planned("reported load does not count yet; endpoints are chosen by the fewest requests under way"),
+    ),
+    row(
+        "trafficPolicy.loadBalancer",
+        "zoneAwareLbSetting",
+        Planned("has no effect yet; use localityLbSetting"),
+    ),
+    row(
+        "trafficPolicy.connectionPool",
+        "tcp http.http1MaxPendingRequests http.http2MaxRequests http.maxRequestsPerConnection http.maxRetries \
+         http.idleTimeout http.h2UpgradePolicy http.useClientProtocol http.maxConcurrentStreams",
+        Supported,
+    ),
+    row(
+        "trafficPolicy.connectionPool.http",
+        "http2KeepAlive",
+        Planned("HTTP/2 connections are not pinged yet; tcp.tcpKeepalive finds dead ones"),
+    ),
+    row(
+        "trafficPolicy.outlierDetection",
+        "consecutiveErrors splitExternalLocalOriginErrors consecutiveLocalOriginFailures consecutiveGatewayErrors \
+         consecutive5xxErrors interval baseEjectionTime maxEjectionPercent minHealthPercent",
+        Supported,
+    ),
+    row(
+        "trafficPolicy.outlierDetection",
+        "outlierDetectionHttpErrorCodes",
+        Planned("has no effect yet; all statuses from 500 to 599 count"),
+    ),
+    row("trafficPolicy", "tls", Supported),
+    row(
+        "trafficPolicy",
+        "tunnel",
+        Refused("tunnels are not supported yet"),
+    ),
+    row(
+        "trafficPolicy",
+        "proxyProtocol",
+        Refused("not sent yet, and the destination would take the first bytes of a request for it"),
+    ),
+    row(
+        "trafficPolicy",
+        "retryBudget",
+        Planned("has no effect; connectionPool.http.maxRetries bounds retries"),
+    ),
+];
+
+const GATEWAY: &[Row] = &[
+    row("", "selector", Supported),
+    row(
+        "servers[]",
+        "port.number port.protocol port.name bind hosts name",
+        Supported,
+    ),
+    row(
+        "servers[].port",
+        "targetPort",
+        Never("has no effect in a Gateway"),
+    ),
+    row("servers[]", "defaultEndpoint", Never("it never had an effect")),
+    row(
+        "servers[].tls",
+        "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames subjectAltNames \
+         minProtocolVersion maxProtocolVersion cipherSuites",
+        Supported,
+    ),
+    row(
+        "servers[].tls",
+        "tlsCertificates",
+        Refused("not supported yet; use credentialNames"),
+    ),
+    row(
+        "servers[].tls",
+        "verifyCertificateSpki verifyCertificateHash",
+        Refused("not supported yet; use subjectAltNames"),
+    ),
+    row(
+        "servers[].tls",
+        "caCrl",
+        Refused("revocation lists are not supported yet"),
+    ),
+    row(
+        "servers[].tls",
+        "caCertCredentialName",
+        Refused("not supported yet; put ca.crt into the Secret of credentialName"),
+    ),
+    row(
+        "servers[].tls",
+        "ecdhCurves",
+        Planned("has no effect yet; X25519, P-256 and P-384 are offered"),
+    ),
+    row(
+        "servers[].tls",
+        "insecureSkipVerify",
+        Planned("has no effect yet; a client whose certificate fails verification is refused"),
+    ),
+];
+
+const SERVICE_ENTRY: &[Row] = &[
+    row(
+        "",
+        "hosts addresses ports location workloadSelector exportTo subjectAltNames endpoints",
+        Supported,
+    ),
+    row("", "resolution", Partly("DYNAMIC_DNS is not taken")),
+];
+
+const WORKLOAD_ENTRY: &[Row] = &[row(
+    "",
+    "address ports labels network locality weight serviceAccount",
+    Supported,
+)];
+
+const SIDECAR: &[Row] = &[
+    row(
+        "",
+        "workloadSelector egress[].hosts outboundTrafficPolicy.mode",
+        Supported,
+    ),
+    row(
+        "",
+        "ingress",
+        Planned("has no effect yet; inbound listeners come from the Services"),
+    ),
+    row(
+        "egress[]",
+        "port bind captureMode",
+        Planned("has no effect yet; hosts count for all ports"),
+    ),
+    row("", "inboundConnectionPool", Planned("has no effect yet")),
+    row(
+        "outboundTrafficPolicy",
+        "egressProxy",
+        Planned("has no effect yet; unknown destinations are connected to directly"),
+    ),
+];
+
+const PEER_AUTHENTICATION: &[Row] = &[row("", "selector mtls portLevelMtls", Supported)];
+
+const REQUEST_AUTHENTICATION: &[Row] = &[
+    row("", "selector", Supported),
+    row("", "targetRef targetRefs", POLICY_TARGET),
+    row(
+        "jwtRules[]",
+        "issuer audiences jwksUri jwks_uri jwks fromHeaders fromParams fromCookies outputPayloadToHeader \
+         outputClaimToHeaders forwardOriginalToken spaceDelimitedClaims presence",
+        Supported,
+    ),
+    row(
+        "jwtRules[]",
+        "timeout",
+        Planned("has no effect yet; fetching keys may take 5s"),
+    ),
+];
+
+const AUTHORIZATION_POLICY: &[Row] = &[
+    row("", "selector", Supported),
+    row("", "targetRef targetRefs", POLICY_TARGET),
+    row("", "action", Partly("CUSTOM is not taken")),
+    row(
+        "",
+        "provider",
+        Partly("belongs to action CUSTOM, which is not taken"),
+    ),
+    row(
+        "rules[]",
+        "from[].source.principals from[].source.notPrincipals from[].source.requestPrincipals \
+         from[].source.notRequestPrincipals from[].source.namespaces from[].source.notNamespaces \
+         from[].source.serviceAccounts from[].source.notServiceAccounts from[].source.ipBlocks from[].source.notIpBlocks \
+         from[].source.remoteIpBlocks from[].source.notRemoteIpBlocks to when[].values when[].notValues",
+        Supported,
+    ),
+    row(
+        "rules[].when[]",
+        "key",
+        Partly("source.trustDomain and attributes that begin with experimental. are not taken"),
+    ),
+    row(
+        "rules[].from[].source",
+        "trustDomains notTrustDomains",
+        Refused("not supported yet; use principals, such as other.example.com/ns/*"),
+    ),
+];
+
+const TELEMETRY: &[Row] = &[
+    row("", "selector", Supported),
+    row("", "targetRef targetRefs", POLICY_TARGET),
+    row("accessLogging[]", "match providers disabled", Supported),
+    row(
+        "accessLogging[]",
+        "filter",
+        Planned("has no effect yet; all requests are logged"),
+    ),
+    row(
+        "tracing[]",
+        "match providers randomSamplingPercentage disableSpanReporting",
+        Supported,
+    ),
+    row(
+        "tracing[]",
+        "customTags",
+        Planned("spans get no tags of yours yet"),
+    ),
+    row(
+        "tracing[]",
+        "disableContextPropagation useRequestIdForTraceSampling enableIstioTags",
+        Planned("has no effect yet"),
+    ),
+    row(
+        "",
+        "metrics",
+        Planned("has no effect yet; the standard metrics are kept as they are"),
+    ),
+];
