@@ -86,7 +86,8 @@ fn without_subset(scene: &Scene<'_>, service: &VirtualService, findings: &mut Ve
             continue;
         };
         for (j, to) in destinations.iter().enumerate() {
-            if to.destination.subset.is_some() {
+            // Of a single subset nothing can be missed.
+            if to.destination.subset.is_some() || subsets(scene, &to.destination.host) < 2 {
                 continue;
             }
             let divided = scene.world.virtual_services.values().find(|other| {
@@ -111,6 +112,14 @@ fn without_subset(scene: &Scene<'_>, service: &VirtualService, findings: &mut Ve
         }
     }
     findings.append(&mut report.findings);
+}
+
+fn subsets(scene: &Scene<'_>, host: &Host) -> usize {
+    let policies = scene.world.destination_policies.values();
+    policies
+        .filter(|policy| policy.host == *host)
+        .map(|policy| policy.subsets.len())
+        .sum()
 }
 
 fn divides(service: &VirtualService, host: &Host) -> bool {
