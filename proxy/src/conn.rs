@@ -403,8 +403,7 @@ pub fn refused(conn: &Conn) -> Option<String> {
         if let Some(rules) = &rbac.rules {
             let verdict = decide::permit::connection(rules, &conn.connection());
             if !verdict.allowed {
-                let policy = verdict.policy.map_or("none", |policy| policy);
-                return Some(format!("rbac_access_denied_matched_policy[{policy}]"));
+                return Some(decide::permit::details(rules, &verdict));
             }
         }
     }

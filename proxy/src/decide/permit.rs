@@ -38,6 +38,32 @@ pub fn connection<'a>(rules: &'a Rbac, connection: &Connection<'_>) -> Verdict<'
     )
 }
 
+/// Policies that a refusal names, where none matched.
+const NAMED: usize = 4;
+
+/// What a log says of a refusal: Envoy's words, and where no policy allowed it, the policies that could have.
+pub fn details(rules: &Rbac, verdict: &Verdict<'_>) -> String {
+    if let Some(policy) = verdict.policy {
+        return format!("rbac_access_denied_matched_policy[{policy}]");
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for policy in &rules.policies {
+        let name = policy.name.split("-rule[").next().unwrap_or_default();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = if names.len() > NAMED { ",..." } else { "" };
+    names.truncate(NAMED);
+    match names.is_empty() {
+        true => "rbac_access_denied_matched_policy[none]".to_owned(),
+        false => format!(
+            "rbac_access_denied_matched_policy[none]{{{}{more}}}",
+            names.join(",")
+        ),
+    }
+}
+
 struct Asked<'a> {
     request: Option<&'a Facts<'a>>,
     connection: &'a Connection<'a>,
@@ -151,6 +177,27 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_policies() {
+        let mut rules = rules(RbacAction::Allow, Permission::Any, Principal::Any);
+        let verdict = |policy| Verdict {
+            allowed: false,
+            policy,
+        };
+        rules.policies[0].name = "ns[a]-policy[b]-rule[0]".into();
+        let mut second = rules.policies[0].clone();
+        second.name = "ns[a]-policy[b]-rule[1]".into();
+        rules.policies.push(second);
+        assert_eq!(
+            details(&rules, &verdict(None)),
+            "rbac_access_denied_matched_policy[none]{ns[a]-policy[b]}"
+        );
+        assert_eq!(
+            details(&rules, &verdict(Some(&rules.policies[0].name))),
+            "rbac_access_denied_matched_policy[ns[a]-policy[b]-rule[0]]"
+        );
+    }
+
+    #[test]
     fn a_path_by_a_principal() {
         let reviews = "spiffe://cluster.local/ns/default/sa/bookinfo-reviews";
         let rules = |action| {
@@ -214,7 +261,12 @@ mod tests {
                 action: RbacAction::Allow,
                 policies: Vec::new(),
             };
-            assert!(!connection(&empty, facts.connection).allowed);
+            let refused = connection(&empty, facts.connection);
+            assert!(!refused.allowed);
+            assert_eq!(
+                details(&empty, &refused),
+                "rbac_access_denied_matched_policy[none]"
+            );
         });
     }
 }

@@ -64,9 +64,9 @@ pub enum Failure {
     },
     RequestTimeout,
     HeadersTimeout,
-    /// Refused by authorization; the policy that matched, if one did.
+    /// Refused by authorization, and by which policy.
     Denied {
-        policy: Option<String>,
+        details: String,
     },
     /// A token is missing or not good.
     Unauthorized {
@@ -201,16 +201,12 @@ fn row(failure: &Failure) -> Row {
             "request_header_timeout",
             "request timeout: the headers did not arrive in time",
         ),
-        Failure::Denied { policy } => {
-            let policy = policy.as_deref().unwrap_or("none");
-            let details = format!("rbac_access_denied_matched_policy[{policy}]").into();
-            (
-                StatusCode::FORBIDDEN,
-                None,
-                details,
-                Cow::Borrowed("RBAC: access denied"),
-            )
-        }
+        Failure::Denied { details } => (
+            StatusCode::FORBIDDEN,
+            None,
+            Cow::Owned(details.clone()),
+            Cow::Borrowed("RBAC: access denied"),
+        ),
         Failure::Unauthorized { status, bare } => unauthorized(*status, *bare),
         Failure::FaultAbort { status } => (
             *status,
@@ -476,7 +472,7 @@ mod tests {
         );
         check(Failure::UpstreamTimeout, 504, 4, "UT", "response_timeout");
         let denied = Failure::Denied {
-            policy: Some("ns[a]-policy[b]-rule[0]".into()),
+            details: "rbac_access_denied_matched_policy[ns[a]-policy[b]-rule[0]]".into(),
         };
         check(
             denied,

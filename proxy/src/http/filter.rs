@@ -138,7 +138,7 @@ fn permit(exchange: &Rc<Exchange>, head: &Head, rules: &HttpRbac) -> Result<(), 
     }
     stats.rbac_denied.inc();
     Err(Failure::Denied {
-        policy: verdict.policy.map(|policy| policy.to_string()),
+        details: decide::permit::details(rules, &verdict),
     })
 }
 

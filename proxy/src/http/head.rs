@@ -82,11 +82,20 @@ pub fn read(
             why: "this listener does not accept HTTP/1.0 (accept_http_10)",
         });
     }
+    if method == Method::CONNECT {
+        // A tunnel is nothing that a route could have allowed here.
+        return Err(Failure::UpgradeRefused);
+    }
     check_underscores(hcm.headers.underscores, &mut headers)?;
     let raw = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => match headers.get(header::HOST).map(HeaderValue::to_str) {
-            Some(Ok(host)) if !host.is_empty() => host,
+            Some(Ok(host)) if !host.is_empty() && is_host(host) => host,
+            Some(Ok(host)) if !host.is_empty() => {
+                return Err(Failure::BadRequest {
+                    why: "the Host header has characters that no host has",
+                });
+            }
             Some(Err(_)) => {
                 return Err(Failure::BadRequest {
                     why: "the Host header is not text",
@@ -143,6 +152,12 @@ pub fn read(
         redirect,
         tokens: Vec::new(),
     })
+}
+
+/// What a host and port may be written with (RFC 3986 §3.2, without user information).
+fn is_host(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte))
 }
 
 /// Takes our private headers off. A carried request is the HTTP/1.1 it was.

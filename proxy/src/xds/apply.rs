@@ -2,8 +2,8 @@
 //!
 //! There are two sets of everything: what was *taken* (read without fault, as of the newest update) and what is
 //! *active* (in the snapshot that serves). [`Apply::settle`] moves from the one to the other whatever has all it needs.
-//! A removed cluster stays active while an active route or listener still names it, so no order of updates makes
-//! a request fail.
+//! A removed cluster stays active for [`FAREWELL`] while an active route or listener still names it, so no order of updates
+//! makes a request fail; after that its endpoints are nobody's to send to, and the route says that there is no such cluster.
 
 mod ready;
 mod take;
@@ -40,6 +40,9 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The same for the first look-up of a cluster's host names: one bad name must not hold other people's routes up.
 pub const DNS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a removed cluster stays in force for routes that still name it: updates that belong together come together.
+pub const FAREWELL: Duration = Duration::from_secs(2);
+
 type Table<T> = HashMap<Arc<str>, Arc<T>>;
 
 /// One set of resources.
@@ -67,6 +70,8 @@ pub struct Apply {
     absent: BTreeSet<(Type, Arc<str>)>,
     /// Since when something is waited for.
     waiting: BTreeMap<(Type, Arc<str>), Instant>,
+    /// Clusters that were removed while something in force names them, and since when.
+    leaving: BTreeMap<Arc<str>, Instant>,
     /// Names asked for: endpoints, routes and secrets that the taken resources refer to.
     wanted: [(Type, Names); 3],
     /// Types whose first answer is still to come, of those that are subscribed as a whole.
@@ -95,6 +100,7 @@ impl Apply {
             fixed: BTreeSet::new(),
             absent: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             complete: false,
         }
     }
@@ -196,6 +202,7 @@ impl Apply {
             .iter()
             .map(|(key, since)| *since + self.patience(key))
             .min()
+            .or_else(|| self.leaving.values().min().map(|since| *since + FAREWELL))
     }
 
     fn patience(&self, (kind, name): &(Type, Arc<str>)) -> Duration {
@@ -224,7 +231,7 @@ impl Apply {
         changed |= self.settle_clusters(&mut missing);
         changed |= self.settle_routes(&mut missing);
         changed |= self.settle_listeners(&mut missing);
-        changed |= self.drop_unused();
+        changed |= self.drop_unused(now);
         self.waiting.retain(|key, _| missing.contains(key));
         for key in missing {
             self.waiting.entry(key).or_insert(now);

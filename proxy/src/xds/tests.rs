@@ -203,6 +203,18 @@ fn a_removed_cluster_stays_while_a_route_names_it() {
 }
 
 #[test]
+fn a_removed_cluster_leaves_in_the_end() {
+    let mut f = Fixture::whole();
+    f.take(Type::Cluster, &[], &["a"]);
+    assert_eq!(f.active(), "a|r|l");
+    let due = f.apply.next_deadline().unwrap();
+    assert!(!f.apply.settle(due - Duration::from_millis(1)));
+    assert!(f.apply.settle(due));
+    assert_eq!(f.active(), "|r|l", "its route says that there is no such cluster");
+    assert_eq!(f.apply.next_deadline(), None);
+}
+
+#[test]
 fn a_refusal_names_the_field_and_the_last_good_one_stays() {
     let mut f = Fixture::whole();
     let mut bad = routes("r", "a");

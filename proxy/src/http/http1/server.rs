@@ -160,7 +160,7 @@ async fn answer(
         if wire.body_is_done()
             && let Poll::Ready(error) = wire.poll_gone(cx)
         {
-            return Poll::Ready(Err(error.into()));
+            return Poll::Ready(Err(error));
         }
         Poll::Pending
     })
@@ -270,7 +270,7 @@ fn poll_body(
                 if wire.body_is_done()
                     && let Poll::Ready(error) = wire.poll_gone(cx)
                 {
-                    return Poll::Ready(Err(error.into()));
+                    return Poll::Ready(Err(error));
                 }
                 return Poll::Pending;
             }

@@ -361,13 +361,14 @@ impl Wire {
         error
     }
 
-    /// While nothing is expected of the peer: has it gone? Bytes that come too early are kept, up to a bound.
-    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while !self.ended.get() && self.input.borrow().len() < AHEAD {
-            match self.poll_fill(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(error),
+    /// While nothing is expected of the peer: has it gone? One that only says that it will send no more counts as gone,
+    /// as in Envoy. Bytes that come too early are kept, up to a bound.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Error> {
+        while self.input.borrow().len() < AHEAD {
+            match ready!(self.poll_fill(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(Error::Closed),
+                Err(error) => return Poll::Ready(error.into()),
             }
         }
         Poll::Pending

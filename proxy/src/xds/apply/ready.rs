@@ -1,11 +1,11 @@
 //! What may serve: for each kind, whatever is taken and has all it needs goes into the active set; what is missing for
 //! the rest is noted. In the order of need: clusters, then routes, then listeners.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use mesh_proto::xds::Type;
 
-use super::{Apply, want, want::Names};
+use super::{Apply, FAREWELL, want, want::Names};
 use crate::config::cluster::{Cluster, Kind};
 
 type Missing = BTreeSet<(Type, Arc<str>)>;
@@ -113,8 +113,9 @@ impl Apply {
         changed
     }
 
-    /// Routes and clusters that are no longer taken leave when nothing in force names them any more.
-    pub(super) fn drop_unused(&mut self) -> bool {
+    /// Routes and clusters that are no longer taken leave when nothing in force names them any more, clusters at the latest
+    /// after [`FAREWELL`].
+    pub(super) fn drop_unused(&mut self, now: Instant) -> bool {
         let mut used = Names::new();
         let lost_route = self
             .active
@@ -146,10 +147,22 @@ impl Apply {
                 want::listener_clusters(listener, &mut used);
             }
             let before = self.active.clusters.len();
-            self.active
-                .clusters
-                .retain(|name, _| self.taken.clusters.contains_key(name) || used.contains(name));
-            changed |= before != self.active.clusters.len();
+            // While something is waited for, its place may still be held by what should leave.
+            let settled = self.waiting.is_empty();
+            let (taken, leaving) = (&self.taken.clusters, &mut self.leaving);
+            leaving.retain(|name, _| !taken.contains_key(name) && used.contains(name));
+            self.active.clusters.retain(|name, _| {
+                taken.contains_key(name)
+                    || used.contains(name) && {
+                        let since = *leaving.entry(name.clone()).or_insert(now);
+                        !settled || now < since + FAREWELL
+                    }
+            });
+            let active = &self.active.clusters;
+            leaving.retain(|name, _| active.contains_key(name));
+            changed |= before != active.len();
+        } else {
+            self.leaving.clear();
         }
         changed
     }
