@@ -183,12 +183,16 @@ pub fn pilot_away(mesh: &mut Mesh) -> anyhow::Result<()> {
     });
     scale(mesh, "istio-system", "pilot", 1)?;
     mesh.wait_ready()?;
-    let served = mesh.client::<Report>(
-        "client",
-        &["load", "--requests", "20", "--url", "http://newcomer.e2e:8080/"],
-    );
+    // Its endpoint reaches the client's proxy a moment after it is ready.
+    let served = eventually(Duration::from_secs(10), "the newcomer serves", || {
+        mesh.client::<Report>(
+            "client",
+            &["load", "--requests", "20", "--url", "http://newcomer.e2e:8080/"],
+        )?
+        .ensure_all_ok()
+    });
     mesh.delete(&newcomer)?;
-    served?.ensure_all_ok()?;
+    served?;
     outcome
 }
 
