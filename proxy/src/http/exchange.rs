@@ -204,7 +204,13 @@ impl Exchange {
         };
         if let Some(clock) = self.clock.get() {
             clock.limit(limits);
-        } else if let Some(clock) = self.http.conn.worker.timers.begin(limits, self.start) {
+        } else {
+            self.begin_clock(limits);
+        }
+    }
+
+    fn begin_clock(&self, limits: Limits) {
+        if let Some(clock) = self.http.conn.worker.timers.begin(limits, self.start) {
             let _first = self.clock.set(Rc::new(clock));
         }
     }
@@ -212,13 +218,10 @@ impl Exchange {
     /// The route gives the upstream this long for its answer.
     pub fn answer_within(&self, limit: Duration) {
         if self.clock.get().is_none() {
-            let limits = Limits {
+            self.begin_clock(Limits {
                 answer: Some(limit),
                 ..Limits::default()
-            };
-            if let Some(clock) = self.http.conn.worker.timers.begin(limits, self.start) {
-                let _first = self.clock.set(Rc::new(clock));
-            }
+            });
         }
         if let Some(clock) = self.clock.get() {
             let now = Instant::now();

@@ -88,7 +88,7 @@ pub fn http2(value: Option<core::Http2ProtocolOptions>) -> Result<Http2> {
             .unwrap_or(default.keepalive_timeout),
         allow_connect: take(&mut value.allow_connect),
     };
-    // Bounds against floods are hyper's own; how headers are compressed is not visible to anybody.
+    // Bounds against floods are the h2 library's own; how headers are compressed is not visible to anybody.
     value.hpack_table_size = None;
     value.max_outbound_frames = None;
     value.max_outbound_control_frames = None;
