@@ -9,6 +9,7 @@
 //!                                                            netfilter, dns, publish ── what the network needs
 //! ```
 
+pub mod admission;
 pub mod clean;
 pub mod client;
 pub mod control;

@@ -101,6 +101,20 @@ fn parse(directives: &str) -> Result<EnvFilter, Error> {
         "critical" => "error".to_owned(),
         _ => directives.trim().to_owned(),
     };
+    // A word alone would be taken for the name of a module, all of whose lines are wanted.
+    let words = ["off", "error", "warn", "info", "debug", "trace"];
+    let alone = directives_ours.split(',').map(str::trim).find(|directive| {
+        !directive.contains(['=', ':', '[']) && !words.contains(&directive.to_ascii_lowercase().as_str())
+    });
+    if let Some(word) = alone {
+        return Err(Error::Level {
+            directives: directives.to_owned(),
+            reason: format!(
+                "{word:?} is no level; levels are {}, and MODULE=LEVEL",
+                words.join(", ")
+            ),
+        });
+    }
     // Whoever calls the API server says what went wrong, once and with its reasons; its client would say it each time.
     let quiet = format!("kube_client=off,kube_runtime=off,{directives_ours}");
     EnvFilter::try_new(quiet).map_err(|error| Error::Level {
@@ -144,6 +158,8 @@ mod tests {
         for good in ["info", "warning", "critical", "info,mesh_proxy=debug", "off"] {
             assert!(check(good).is_ok(), "{good}");
         }
+        let error = check("nonsense").unwrap_err().to_string();
+        assert!(error.contains("\"nonsense\" is no level"), "{error}");
         let error = check("mesh=loud").unwrap_err().to_string();
         assert!(
             error.contains("mesh=loud") && error.contains("expected"),

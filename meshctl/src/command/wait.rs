@@ -43,6 +43,8 @@ struct Round {
     unknown: usize,
     /// Pilots for which its newest version is not in effect.
     refused: usize,
+    /// Why nothing is known.
+    trouble: String,
 }
 
 pub async fn run(arguments: Arguments, mesh: &Mesh) -> anyhow::Result<i32> {
@@ -56,12 +58,33 @@ pub async fn run(arguments: Arguments, mesh: &Mesh) -> anyhow::Result<i32> {
         Some((namespace, name)) => (name.to_owned(), namespace.to_owned()),
         None => find(mesh, kind, &arguments.name).await?,
     };
+    if arguments.condition == "distribution"
+        && !mesh
+            .objects(kind, &namespace, "")
+            .await?
+            .iter()
+            .any(|one| object::text(one, "/metadata/name") == name)
+    {
+        bail!("there is no {kind} {namespace}/{name}");
+    }
     let path = format!("/debug/acked?object={}/{namespace}/{name}", kind.lower());
-    let pilots = mesh.parts("pilot").await?;
+    let mut pilots = mesh.parts("pilot").await?;
     let waiting = async {
         let mut last = Round::default();
         loop {
-            let round = ask(mesh, &pilots, &path).await?;
+            // A pilot that has just been started is waited for too.
+            let round = match ask(mesh, &pilots, &path).await {
+                Ok(round) => round,
+                Err(error) => {
+                    last = Round {
+                        trouble: format!("{error:#}"),
+                        ..Round::default()
+                    };
+                    tokio::time::sleep(POLL).await;
+                    pilots = mesh.parts("pilot").await?;
+                    continue;
+                }
+            };
             if is_done(&round, &arguments, pilots.len()) {
                 return anyhow::Ok(round);
             }
@@ -103,10 +126,14 @@ async fn find(mesh: &Mesh, kind: Kind, written: &str) -> anyhow::Result<(String,
     if !kind.is_namespaced() {
         return Ok((written.to_owned(), String::new()));
     }
-    if let Some((name, namespace)) = written.rsplit_once('.')
-        && mesh.objects(kind, &mesh.namespace, written).await?.is_empty()
-    {
-        return Ok((name.to_owned(), namespace.to_owned()));
+    if let Some((name, namespace)) = written.rsplit_once('.') {
+        let here = mesh.objects(kind, &mesh.namespace, "").await?;
+        if !here
+            .iter()
+            .any(|one| object::text(one, "/metadata/name") == written)
+        {
+            return Ok((name.to_owned(), namespace.to_owned()));
+        }
     }
     Ok((written.to_owned(), mesh.namespace.clone()))
 }
@@ -152,11 +179,15 @@ fn is_done(round: &Round, arguments: &Arguments, pilots: usize) -> bool {
     }
     let have = round.proxies.saturating_sub(missing);
     let wanted = round.proxies as f64 * arguments.threshold;
-    round.unknown == 0 && round.refused == 0 && have as f64 >= wanted
+    // Nobody has it as long as nobody is there: proxies come back to a new pilot one by one.
+    round.unknown == 0 && round.refused == 0 && round.proxies > 0 && have as f64 >= wanted
 }
 
 fn told(round: &Round) -> String {
     let mut parts = Vec::new();
+    if !round.trouble.is_empty() {
+        return round.trouble.clone();
+    }
     if round.unknown > 0 {
         parts.push(format!("{} pilot(s) have not seen it", round.unknown));
     }
@@ -175,7 +206,10 @@ fn told(round: &Round) -> String {
         }
     }
     if parts.is_empty() {
-        parts.push(format!("{} proxies", round.proxies));
+        parts.push(match round.proxies {
+            0 => "no proxy is connected to pilot".to_owned(),
+            count => format!("{count} proxies"),
+        });
     }
     parts.join("; ")
 }
@@ -205,7 +239,7 @@ mod tests {
             (round(4, &["a"], 0), 1.0, false),
             (round(4, &["a"], 0), 0.75, true),
             (round(3, &[], 1), 1.0, false),
-            (round(0, &[], 0), 1.0, true),
+            (round(0, &[], 0), 1.0, false),
         ] {
             assert_eq!(
                 is_done(&round, &arguments("distribution", threshold), 1),

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
 use super::{
+    admission,
     controller::{delete_pod, namespace::FIRST},
     enter, images, injection,
     merge::{self, LAST_APPLIED},
@@ -209,6 +210,7 @@ fn store_one(node: &Node, key: &Key, manifest: &Value) -> Result<Change, String>
     }
     let live = node.store.get(key);
     let object = merge::apply(key, live.as_deref(), manifest);
+    admission::check(key.kind.kind, &object).map_err(|why| format!("{key}: {why}"))?;
     if key.kind.kind == "Pod" {
         return match live {
             None => injection::admit(&node.store, object).and_then(|pod| {
@@ -343,6 +345,11 @@ async fn patch(State(node): State<Arc<Node>>, Json(request): Json<PatchRequest>)
         namespace: namespace.to_owned(),
         name: selection.name,
     };
+    if let Some(live) = node.store.get(&key) {
+        let mut wanted = (*live).clone();
+        merge_patch(&mut wanted, &patch);
+        admission::check(kind.kind, &wanted).map_err(|why| bad(format!("{key}: {why}")))?;
+    }
     let change = node
         .store
         .update(&key, |object| merge_patch(object, &patch))

@@ -1,9 +1,15 @@
 //! The control plane as manifests, embedded in the binary, with a few values filled in. They are ordinary objects: once
 //! applied, `get`, `logs` and `exec` treat them as any others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use mesh_runtime::{log, settings};
 
 use super::{manifest, manifest::Document};
+
+/// Less than this is over before it has reached its proxy.
+const SHORTEST_TTL: Duration = Duration::from_secs(5);
+const MOST_PODS: u32 = 20;
 
 /// In the order in which one needs the other.
 const MANIFESTS: [(&str, &str); 4] = [
@@ -33,6 +39,8 @@ pub enum ValueError {
     Form(String),
     #[error("there is no value {name:?}; there are: {known}")]
     Unknown { name: String, known: String },
+    #[error("{name}: {text}")]
+    Wrong { name: String, text: String },
     #[error("{name}: {value:?} has characters that no value needs")]
     Characters { name: String, value: String },
 }
@@ -52,6 +60,10 @@ pub fn values(written: &[String], dir: &str) -> Result<BTreeMap<String, String>,
                 known: known.join(", "),
             });
         }
+        check(name, value).map_err(|text| ValueError::Wrong {
+            name: name.into(),
+            text,
+        })?;
         values.insert(name.to_owned(), value.to_owned());
     }
     values.insert("version".into(), mesh_runtime::build::VERSION.into());
@@ -63,6 +75,21 @@ pub fn values(written: &[String], dir: &str) -> Result<BTreeMap<String, String>,
             value: value.clone(),
         }),
         None => Ok(values),
+    }
+}
+
+/// What a value must be, so that the control plane can start with it.
+fn check(name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "certTtl" => match settings::duration(value)? {
+            ttl if ttl < SHORTEST_TTL => Err(format!("{value:?} is shorter than {SHORTEST_TTL:?}")),
+            _ => Ok(()),
+        },
+        "logLevel" => log::check(value).map_err(|error| error.to_string()),
+        _ => match value.parse::<u32>() {
+            Ok(1..=MOST_PODS) => Ok(()),
+            _ => Err(format!("{value:?} is not a number from 1 to {MOST_PODS}")),
+        },
     }
 }
 
@@ -121,7 +148,18 @@ mod tests {
         let error = |written: &str| values(&[written.into()], "/d").unwrap_err().to_string();
         assert!(error("x").contains("NAME=VALUE"));
         assert!(error("colour=red").contains("certTtl"));
-        assert!(error("certTtl=\"}").contains("characters"));
+        for wrong in [
+            "certTtl=bogus",
+            "certTtl=0s",
+            "logLevel=bogus",
+            "pilotReplicas=0",
+            "gatewayReplicas=-1",
+        ] {
+            let name = wrong.split('=').next().unwrap();
+            assert!(error(wrong).starts_with(name), "{}", error(wrong));
+        }
+        let folder = values(&[], "/a\"b").unwrap_err().to_string();
+        assert!(folder.contains("characters"), "{folder}");
     }
 
     #[test]

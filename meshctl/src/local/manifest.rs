@@ -22,11 +22,12 @@ pub struct Document {
     pub source: String,
 }
 
-/// A document that is no YAML.
+/// A document that is no YAML, or a file of a folder that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// `file:line:column`
+    /// `file:line:column`, or the file.
     pub source: String,
+    /// What is wrong, as a sentence.
     pub text: String,
 }
 
@@ -64,7 +65,7 @@ pub fn parse(text: &str, file: &str) -> Parsed {
             Err(error) => {
                 let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
                 let line = first_line as u64 + line.saturating_sub(1);
-                let text = error.without_snippet().to_string();
+                let text = format!("this is no YAML: {}", error.without_snippet());
                 parsed.malformed.push(Malformed {
                     source: format!("{file}:{line}:{column}"),
                     text,
@@ -98,7 +99,7 @@ fn pieces(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// Everything that the `-f` arguments name: files, folders (one level, `*.yaml`, `*.yml`, `*.json`, or the whole tree
-/// when `recursive`), `-` for standard input.
+/// when `recursive`), `-` for standard input. One bad file of a folder does not hide the others.
 pub fn read(arguments: &[String], recursive: bool) -> anyhow::Result<Parsed> {
     let mut all = Parsed::default();
     for argument in arguments {
@@ -116,7 +117,17 @@ pub fn read(arguments: &[String], recursive: bool) -> anyhow::Result<Parsed> {
             continue;
         }
         for file in files(Path::new(argument), recursive)? {
-            add(parse(&read_file(&file)?, &file.display().to_string()));
+            match read_file(&file) {
+                Ok(text) => add(parse(&text, &file.display().to_string())),
+                Err(error) if file == Path::new(argument) => return Err(error),
+                Err(error) => add(Parsed {
+                    documents: Vec::new(),
+                    malformed: vec![Malformed {
+                        source: file.display().to_string(),
+                        text: format!("{error:#}"),
+                    }],
+                }),
+            }
         }
     }
     Ok(all)

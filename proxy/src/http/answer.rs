@@ -30,7 +30,10 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 
 /// The answer to a failure.
 pub fn failure(exchange: &Rc<Exchange>, failure: &Failure) -> Response<ResponseBody> {
-    let reply = reply(failure, exchange.object().as_deref());
+    // A client outside of the mesh has no use for the names of what is in it; the access log has them.
+    let edge = exchange.plan.hcm.address.use_remote;
+    let object = exchange.object().filter(|_| !edge);
+    let reply = reply(failure, object.as_deref());
     for flag in reply.flags.iter() {
         exchange.flag(flag);
     }

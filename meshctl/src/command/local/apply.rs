@@ -47,14 +47,16 @@ pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32>
     Ok(i32::from(!good))
 }
 
+/// What `--image` arguments say.
+pub fn images(written: &[String]) -> Result<images::Table, images::ImageError> {
+    written.iter().map(|one| images::parse_argument(one)).collect()
+}
+
 pub async fn add_images(written: &[String], context: &Context) -> anyhow::Result<()> {
     if written.is_empty() {
         return Ok(());
     }
-    let rows = written
-        .iter()
-        .map(|one| images::parse_argument(one))
-        .collect::<Result<images::Table, _>>()?;
+    let rows = images(written)?;
     context.client.add_images(&rows).await?;
     for (name, program) in rows {
         output::line(format!("image/{name} = {} {}", program.program, program.args.join(" ")).trim_end());
@@ -66,7 +68,7 @@ pub async fn add_images(written: &[String], context: &Context) -> anyhow::Result
 pub async fn objects(parsed: Parsed, namespace: &str, context: &Context) -> anyhow::Result<bool> {
     let mut good = parsed.malformed.is_empty();
     for bad in &parsed.malformed {
-        eprintln!("error: {}: this is no YAML: {}", bad.source, bad.text);
+        eprintln!("error: {}: {}", bad.source, bad.text);
     }
     let mut objects: Vec<Sourced> = parsed
         .documents
@@ -101,8 +103,9 @@ fn rank(object: &serde_json::Value) -> usize {
 
 fn print(applied: &Applied) -> bool {
     for finding in &applied.findings {
-        eprintln!("warning: {finding}");
+        eprintln!("{finding}");
     }
+    let in_vain = applied.findings.iter().any(|finding| finding.is_error());
     if let Some(error) = &applied.error {
         eprintln!("error: {error}");
         return false;
@@ -112,6 +115,11 @@ fn print(applied: &Applied) -> bool {
         Some(Change::Configured) => "configured",
         Some(Change::Unchanged) | None => "unchanged",
     };
-    output::line(&format!("{} {word}", applied.name));
+    let effect = if in_vain {
+        " (not in effect as it is: pilot keeps the last good version of it, if there was one)"
+    } else {
+        ""
+    };
+    output::line(&format!("{} {word}{effect}", applied.name));
     true
 }

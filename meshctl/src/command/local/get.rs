@@ -2,7 +2,7 @@
 
 pub mod columns;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use mesh_proto::{finding::Finding, names::port};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ pub struct Arguments {
     pub all_namespaces: bool,
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
-    /// Only objects with these labels (a=b,c=d)
+    /// Only objects with these labels: a=b, a!=b, a in (b,c), a notin (b,c), a, !a; with commas between them
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<String>,
 }
@@ -47,7 +47,13 @@ pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32>
             objects.extend(context.objects(&kind.full_name(), namespace, name).await?);
         }
         if let Some(selector) = &arguments.selector {
-            objects.retain(|object| has_labels(object, selector));
+            let mut chosen = Vec::new();
+            for object in objects {
+                if has_labels(&object, selector)? {
+                    chosen.push(object);
+                }
+            }
+            objects = chosen;
         }
         found.push((kind, objects));
     }
@@ -94,12 +100,50 @@ fn wanted(arguments: &Arguments) -> anyhow::Result<(Vec<&'static Kind>, Vec<Stri
     Ok((kinds, names))
 }
 
-fn has_labels(object: &Value, selector: &str) -> bool {
+/// The selectors of Kubernetes (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
+fn has_labels(object: &Value, selector: &str) -> anyhow::Result<bool> {
     let labels = &object["metadata"]["labels"];
-    selector.split(',').all(|pair| match pair.split_once('=') {
-        Some((name, value)) => labels[name.trim()] == value.trim_start_matches('=').trim(),
-        None => labels.get(pair.trim()).is_some(),
-    })
+    let mut all = true;
+    for term in terms(selector) {
+        all &=
+            fits(labels, term.trim()).with_context(|| format!("-l {selector:?}: {term:?} is no selector"))?;
+    }
+    Ok(all)
+}
+
+/// Cut at the commas that are in no parenthesis.
+fn terms(selector: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    selector
+        .split(|c| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        })
+        .collect()
+}
+
+fn fits(labels: &Value, term: &str) -> Option<bool> {
+    let value = |name: &str| labels[name.trim()].as_str();
+    if let Some((name, rest)) = term.split_once(" in ").or(term.split_once(" notin ")) {
+        let list = rest.trim().strip_prefix('(')?.strip_suffix(')')?;
+        let found = value(name).is_some_and(|value| list.split(',').any(|one| one.trim() == value));
+        return Some(found != term.contains(" notin "));
+    }
+    let plain = |word: &str| !word.is_empty() && !word.contains([' ', '=', '!', '(', ')']);
+    let (fits, name) = if let Some((name, wanted)) = term.split_once("!=") {
+        (value(name) != Some(wanted.trim()), name)
+    } else if let Some((name, wanted)) = term.split_once('=') {
+        (value(name) == Some(wanted.trim_start_matches('=').trim()), name)
+    } else if let Some(name) = term.strip_prefix('!') {
+        (value(name).is_none(), name)
+    } else {
+        (value(term).is_some(), term)
+    };
+    plain(name.trim()).then_some(fits)
 }
 
 /// One object alone, several as a list.
@@ -206,8 +250,16 @@ mod tests {
             ("app=b", false),
             ("version", true),
             ("x", false),
+            ("!x,app!=b", true),
+            ("app!=a", false),
+            ("app in (b, a),version", true),
+            ("app notin (b,a)", false),
+            ("x notin (b)", true),
         ] {
-            assert_eq!(has_labels(&object, selector), expect, "{selector}");
+            assert_eq!(has_labels(&object, selector).unwrap(), expect, "{selector}");
+        }
+        for wrong in ["app in a", "app in (a", "", "a b", "=a"] {
+            assert!(has_labels(&object, wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -53,7 +53,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<i32>
     }
     if !path.exists() && !arguments.follow {
         bail!(
-            "container {container:?} has written nothing: it has not been started; see `meshctl local get pods`"
+            "container {container:?} has written nothing: it has not been started; see `meshctl local get pods -o wide`"
         );
     }
     output::print(&last_lines(&shown, arguments.tail));

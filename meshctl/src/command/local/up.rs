@@ -11,7 +11,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use mesh_proto::names::{MESH_CONFIG_MAP, SYSTEM_NAMESPACE};
+use mesh_proto::{
+    finding::{Finding, ObjectRef, Report},
+    mesh::MeshConfig,
+    names::{MESH_CONFIG_MAP, SYSTEM_NAMESPACE},
+};
 
 use super::{
     apply,
@@ -33,13 +37,14 @@ use crate::{
 };
 
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
+const GATEWAY_PORT: u16 = 8080;
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Port on 127.0.0.1 that leads to the ingress gateway, HTTP and HTTPS; 0 for none
-    #[arg(long, default_value_t = 8080)]
-    pub gateway_port: u16,
+    /// Port on 127.0.0.1 that leads to the ingress gateway, HTTP and HTTPS; 0 for none [default: 8080]
+    #[arg(long)]
+    pub gateway_port: Option<u16>,
     /// Which program stands for an image
     #[arg(long, value_name = "NAME=PROGRAM [ARGS]")]
     pub image: Vec<String>,
@@ -60,6 +65,12 @@ pub struct Arguments {
     pub without_control_plane: bool,
 }
 
+impl Arguments {
+    fn wanted_port(&self) -> Option<u16> {
+        Some(self.gateway_port.unwrap_or(GATEWAY_PORT)).filter(|port| *port != 0)
+    }
+}
+
 pub async fn run(mut arguments: Arguments, dir: Option<&Path>) -> anyhow::Result<i32> {
     let begin = Instant::now();
     let missing = requirements::check();
@@ -75,6 +86,10 @@ pub async fn run(mut arguments: Arguments, dir: Option<&Path>) -> anyhow::Result
     if let Some(ttl) = &arguments.cert_ttl {
         arguments.set.push(format!("certTtl={ttl}"));
     }
+    if let Some(text) = &mesh_config {
+        refuse_bad_settings(text)?;
+    }
+    apply::images(&arguments.image)?;
     // The folder comes first: a platform's names are made from its real path.
     let folder = dir.unwrap_or(Path::new(DEFAULT_DIR));
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
@@ -83,8 +98,8 @@ pub async fn run(mut arguments: Arguments, dir: Option<&Path>) -> anyhow::Result
     let context = Context {
         client: Client::new(layout.clone()),
     };
-    if node::is_running(&layout) {
-        running(&context, &arguments).await?;
+    let gateway_port = if node::is_running(&layout) {
+        running(&context, &arguments).await?
     } else {
         start(&layout, &arguments, &context.client).await?;
         output::line(&format!(
@@ -92,7 +107,8 @@ pub async fn run(mut arguments: Arguments, dir: Option<&Path>) -> anyhow::Result
             seconds(begin),
             layout.node_namespace()
         ));
-    }
+        arguments.wanted_port()
+    };
     apply::add_images(&arguments.image, &context).await?;
     if arguments.without_control_plane {
         return Ok(0);
@@ -109,33 +125,43 @@ pub async fn run(mut arguments: Arguments, dir: Option<&Path>) -> anyhow::Result
     documents.extend(install::control_plane(&values));
     install_objects(documents, &context).await?;
     wait(&context, begin, Duration::from_secs(arguments.timeout)).await?;
-    next_steps(&arguments, &layout, begin);
+    next_steps(gateway_port, &layout, begin);
     Ok(0)
+}
+
+/// A mesh is not begun with settings that pilot would not take.
+fn refuse_bad_settings(text: &str) -> anyhow::Result<()> {
+    let mut report = Report::new(
+        ObjectRef::new("ConfigMap", SYSTEM_NAMESPACE, MESH_CONFIG_MAP),
+        None,
+    );
+    MeshConfig::parse(text, &mut report);
+    match report.findings.into_iter().find(Finding::is_error) {
+        Some(finding) => bail!("--mesh-config: {finding}"),
+        None => Ok(()),
+    }
 }
 
 fn seconds(begin: Instant) -> String {
     format!("{:.1} s", begin.elapsed().as_secs_f64())
 }
 
-/// A mesh that is up already keeps its port.
-async fn running(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
+/// A mesh that is up already keeps its port, which is returned.
+async fn running(context: &Context, arguments: &Arguments) -> anyhow::Result<Option<u16>> {
     let status = context.client.status().await?;
-    let wanted = Some(arguments.gateway_port).filter(|port| *port != 0);
-    if status.gateway_port != wanted {
+    if arguments.gateway_port.is_some() && status.gateway_port != arguments.wanted_port() {
         let port = status
             .gateway_port
             .map_or_else(|| "no port".to_owned(), |port| format!("port {port}"));
-        eprintln!(
-            "meshctl: the mesh is up with {port} for its gateway; `meshctl local down` first to change that"
-        );
+        bail!("the mesh is up with {port} for its gateway; `meshctl local down` first to change that");
     }
     output::line("node       is up already");
-    Ok(())
+    Ok(status.gateway_port)
 }
 
 async fn start(layout: &Layout, arguments: &Arguments, client: &Client) -> anyhow::Result<()> {
     let options = Options {
-        gateway_port: Some(arguments.gateway_port).filter(|port| *port != 0),
+        gateway_port: arguments.wanted_port(),
     };
     let path = layout.run().join("options.json");
     write_atomically(&path, &serde_json::to_vec(&options)?, 0o600)
@@ -283,7 +309,7 @@ async fn explain(context: &Context, waiting: &[&str]) -> String {
     text
 }
 
-fn next_steps(arguments: &Arguments, layout: &Layout, begin: Instant) {
+fn next_steps(gateway_port: Option<u16>, layout: &Layout, begin: Instant) {
     let dir = if layout.dir == Path::new(DEFAULT_DIR) {
         String::new()
     } else {
@@ -295,10 +321,9 @@ fn next_steps(arguments: &Arguments, layout: &Layout, begin: Instant) {
         "  meshctl{dir} local apply -f samples/bookinfo/bookinfo.yaml"
     ));
     output::line(&format!("  meshctl{dir} local get pods"));
-    if arguments.gateway_port != 0 {
+    if let Some(port) = gateway_port {
         output::line(&format!(
-            "  curl http://127.0.0.1:{}/   (after a Gateway and a VirtualService)",
-            arguments.gateway_port
+            "  curl http://127.0.0.1:{port}/   (after a Gateway and a VirtualService)"
         ));
     }
     output::line(&format!("  meshctl{dir} dashboard"));

@@ -130,6 +130,10 @@ pub fn request(head: &Bytes, max_headers: usize, known: &mut Known) -> Result<Re
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::FirstLine)?;
     parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| BadHead::Target)?;
+    // Without a path it is the form of CONNECT (RFC 9112, 3.2.3).
+    if parts.uri.path_and_query().is_none() && parts.method != Method::CONNECT {
+        return Err(BadHead::Target);
+    }
     parts.version = version(minor);
     let spelling;
     (parts.headers, spelling) = headers(head, parsed.headers, known)?;
@@ -372,6 +376,8 @@ mod tests {
         check("GET /", BadHead::FirstLine);
         check("GET  / HTTP/1.1", BadHead::FirstLine);
         check("GE(T / HTTP/1.1", BadHead::FirstLine);
+        check("GET productpage HTTP/1.1", BadHead::Target);
+        check("GET a.b:80 HTTP/1.1", BadHead::Target);
         let body = |headers: &str, why: BadHead| check(&format!("POST / HTTP/1.1\r\n{headers}"), why);
         body("content-length: 1\r\ncontent-length: 1", BadHead::ContentLength);
         body("content-length: 1, 1", BadHead::ContentLength);

@@ -186,7 +186,8 @@ async fn respond(
     };
     let (mut encoder, persistent) = plan(&asked, &mut parts.headers, parts.status, &body);
     let leave = http.is_leaving() || head::has_token(&parts.headers, &header::CONNECTION, "close");
-    let persistent = persistent && !leave;
+    // A body that could not be understood has left the connection where nobody knows what comes next.
+    let persistent = persistent && !leave && wire.persistent.get();
     if switched.is_none() {
         say_persistence(&asked, persistent, &mut parts.headers);
     }

@@ -126,10 +126,13 @@ fn verdict(findings: Option<&[&Finding]>) -> String {
         return "unknown (pilot does not answer)".into();
     };
     let count = |level: Level| findings.iter().filter(|finding| finding.level == level).count();
-    let words: Vec<String> = [(Level::Error, "errors"), (Level::Warning, "warnings")]
+    let words: Vec<String> = [(Level::Error, "error"), (Level::Warning, "warning")]
         .into_iter()
         .filter(|(level, _)| count(*level) > 0)
-        .map(|(level, word)| format!("{} {word}", count(level)))
+        .map(|(level, word)| match count(level) {
+            1 => format!("1 {word}"),
+            n => format!("{n} {word}s"),
+        })
         .collect();
     if words.is_empty() {
         "none".into()
@@ -378,7 +381,7 @@ mod tests {
         assert_eq!(verdict(Some(&[])), "none");
         assert_eq!(
             verdict(Some(&[&error, &warning, &warning])),
-            "1 errors, 2 warnings"
+            "1 error, 2 warnings"
         );
         assert!(verdict(None).starts_with("unknown"));
     }
