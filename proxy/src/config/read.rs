@@ -172,10 +172,12 @@ fn required_text(value: &mut String, field: &str) -> Result<String> {
     }
 }
 
-/// Reads each element of a repeated field.
+/// Reads each element of a repeated field. Not by `collect`, which would keep what is read in the memory of the messages, and
+/// these are ten times as large and more.
 pub(crate) fn each<A, B>(list: Vec<A>, field: &str, mut read: impl FnMut(A) -> Result<B>) -> Result<Vec<B>> {
-    list.into_iter()
-        .enumerate()
-        .map(|(n, item)| read(item).nth(field, n))
-        .collect()
+    let mut all = Vec::with_capacity(list.len());
+    for (n, item) in list.into_iter().enumerate() {
+        all.push(read(item).nth(field, n)?);
+    }
+    Ok(all)
 }
