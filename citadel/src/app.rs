@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use mesh_proto::names;
 use mesh_runtime::{
     drain::{self, Drain},
     grpc,
@@ -22,6 +23,7 @@ use tonic::transport::Server;
 use crate::{
     admin::{self, Journal, Opened},
     authenticate::Authenticator,
+    authorize::Place,
     issue::Life,
     metrics::Metrics,
     serve::Service,
@@ -49,9 +51,13 @@ const OWN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(settings: Settings, log: LogHandle) -> anyhow::Result<()> {
     let (trigger, drain) = drain::channel();
+    let delay = settings.shutdown_delay;
     tokio::spawn(async move {
         match drain::shutdown_signal().await {
-            Ok(signal) => tracing::info!(signal, "draining"),
+            Ok(signal) => {
+                tracing::info!(signal, after = ?delay, "draining");
+                tokio::time::sleep(delay).await;
+            }
             Err(error) => tracing::error!(%error, "signals cannot be received; stopping"),
         }
         trigger.drain();
@@ -88,11 +94,23 @@ pub async fn serve(
     let Some(platform) = platform::start(&settings, &gates, &metrics, &drain).await? else {
         return admin.await.context("admin server");
     };
-    let Platform { authority, tokens } = platform;
+    let Platform {
+        authority,
+        tokens,
+        election,
+    } = platform;
     let _ = opened.set(authority.clone());
     let cell = IdentityCell::new();
+    let namespace = if settings.kube {
+        settings.namespace.as_str()
+    } else {
+        names::SYSTEM_NAMESPACE
+    };
     let own = Own {
-        trust_domain: settings.trust_domain.clone(),
+        place: Place {
+            trust_domain: settings.trust_domain.clone(),
+            namespace: namespace.to_owned(),
+        },
         life: OWN_LIFE.min(settings.max_ttl.max(Duration::from_secs(60))),
         authority: authority.clone(),
         metrics: metrics.clone(),
@@ -108,9 +126,19 @@ pub async fn serve(
         tokens,
         trust_domain: settings.trust_domain.clone(),
     };
-    let service = Service::new(authenticator, authority, life, metrics, journal);
+    let service = Service::new(
+        authenticator,
+        authority,
+        namespace.to_owned(),
+        life,
+        metrics,
+        journal,
+    );
     serving.open();
     grpc_server(service, listener, &cell, &drain).await?;
+    if let Some(election) = election {
+        election.ended().await;
+    }
     admin.await.context("admin server")
 }
 

@@ -10,11 +10,18 @@ use crate::{caller::Caller, error::Refusal};
 /// Daemons of the control plane. A revision has a suffix: `pilot-canary`.
 const CONTROL_PLANE: [&str; 3] = ["pilot", "citadel", "telemetry"];
 
+/// Which mesh, and where its control plane lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub trust_domain: TrustDomain,
+    pub namespace: String,
+}
+
 /// The DNS names that a certificate of this caller carries beside its identity: those of the Service of its own name,
 /// for the daemons of the control plane only, as webhooks are called by DNS name. Never taken from a request.
-pub fn dns_names(id: &SpiffeId) -> Vec<String> {
+pub fn dns_names(id: &SpiffeId, place: &Place) -> Vec<String> {
     let account = &id.service_account;
-    let ours = id.namespace == names::SYSTEM_NAMESPACE
+    let ours = id.namespace == place.namespace
         && CONTROL_PLANE.iter().any(|daemon| {
             account
                 .strip_prefix(daemon)
@@ -30,15 +37,16 @@ pub fn dns_names(id: &SpiffeId) -> Vec<String> {
 }
 
 /// The name that citadel itself serves under. Clients trust it to sign, so nobody else gets it.
-pub fn own_name(trust_domain: &TrustDomain) -> SpiffeId {
+pub fn own_name(place: &Place) -> SpiffeId {
     SpiffeId {
-        trust_domain: trust_domain.clone(),
-        namespace: names::SYSTEM_NAMESPACE.to_owned(),
+        trust_domain: place.trust_domain.clone(),
+        namespace: place.namespace.clone(),
         service_account: "citadel".to_owned(),
     }
 }
 
-pub fn authorize(caller: &Caller, trust_domain: &TrustDomain) -> Result<(), Refusal> {
+pub fn authorize(caller: &Caller, place: &Place) -> Result<(), Refusal> {
+    let trust_domain = &place.trust_domain;
     if caller.id.trust_domain != *trust_domain {
         let text = format!(
             "{} is not of this mesh, whose trust domain is {trust_domain}",
@@ -46,7 +54,7 @@ pub fn authorize(caller: &Caller, trust_domain: &TrustDomain) -> Result<(), Refu
         );
         return Err(Refusal::NotAllowed(text));
     }
-    if caller.id == own_name(trust_domain) {
+    if caller.id == own_name(place) {
         return Err(Refusal::NotAllowed(format!(
             "{} is the name of the authority itself",
             caller.id
@@ -59,6 +67,13 @@ pub fn authorize(caller: &Caller, trust_domain: &TrustDomain) -> Result<(), Refu
 mod tests {
     use super::*;
     use crate::caller::Proof;
+
+    fn place() -> Place {
+        Place {
+            trust_domain: TrustDomain::default(),
+            namespace: names::SYSTEM_NAMESPACE.to_owned(),
+        }
+    }
 
     #[test]
     fn only_the_control_plane_has_dns_names() {
@@ -76,7 +91,7 @@ mod tests {
             ("default/sa/pilot", None),
         ] {
             let id = format!("spiffe://cluster.local/ns/{id}").parse().unwrap();
-            let names = dns_names(&id);
+            let names = dns_names(&id, &place());
             match expect {
                 Some(name) => assert_eq!(names, [format!("{name}.cluster.local"), name.to_owned()]),
                 None => assert!(names.is_empty(), "{names:?}"),
@@ -86,7 +101,6 @@ mod tests {
 
     #[test]
     fn who_may() {
-        let ours = TrustDomain::default();
         for (id, allowed) in [
             ("spiffe://cluster.local/ns/default/sa/reviews", true),
             ("spiffe://cluster.local/ns/istio-system/sa/pilot", true),
@@ -98,7 +112,7 @@ mod tests {
                 id: id.parse().unwrap(),
                 proof: Proof::Certificate,
             };
-            assert_eq!(authorize(&caller, &ours).is_ok(), allowed, "{id}");
+            assert_eq!(authorize(&caller, &place()).is_ok(), allowed, "{id}");
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | Resource | Verbs | Scope | For |
 //! | --- | --- | --- | --- |
 //! | `authentication.k8s.io/tokenreviews` | create | cluster | proving callers |
-//! | `namespaces` | get, list, watch | cluster | publishing the roots |
+//! | `namespaces` | list, watch | cluster | publishing the roots |
 //! | `configmaps` named `istio-ca-root-cert` | get, list, watch, patch | cluster | the same |
 //! | `configmaps` | create | cluster | the same |
 //! | `secrets` named `cacerts`, `istio-ca-secret` | get, list, watch | own namespace | the authority |

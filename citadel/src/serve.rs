@@ -7,12 +7,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use mesh_proto::{
-    ca::{
-        IstioCertificateRequest, IstioCertificateResponse,
-        istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
-    },
-    identity::TrustDomain,
+use mesh_proto::ca::{
+    IstioCertificateRequest, IstioCertificateResponse,
+    istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
 };
 use mesh_runtime::grpc;
 use tokio::sync::Semaphore;
@@ -25,7 +22,7 @@ use crate::{
         Authority,
         signer::{Signed, Wish},
     },
-    authorize::{authorize, dns_names},
+    authorize::{Place, authorize, dns_names},
     caller::Caller,
     csr,
     error::Refusal,
@@ -48,7 +45,7 @@ const RATE: Rate = Rate {
 pub struct Service {
     pub authenticator: Authenticator,
     pub authority: Arc<Authority>,
-    pub trust_domain: TrustDomain,
+    pub place: Place,
     pub life: Life,
     pub metrics: Metrics,
     pub journal: Journal,
@@ -60,12 +57,16 @@ impl Service {
     pub fn new(
         authenticator: Authenticator,
         authority: Arc<Authority>,
+        namespace: String,
         life: Life,
         metrics: Metrics,
         journal: Journal,
     ) -> Self {
         Self {
-            trust_domain: authenticator.trust_domain.clone(),
+            place: Place {
+                trust_domain: authenticator.trust_domain.clone(),
+                namespace,
+            },
             authenticator,
             authority,
             life,
@@ -98,12 +99,12 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
             .take(&format!("{} {address}", caller.id), Instant::now())
             .map_err(|wait| rate(&caller, wait))?;
-        authorize(&caller, &self.trust_domain)?;
+        authorize(&caller, &self.place)?;
         let life = self.life.of_wish(request.get_ref().validity_duration)?;
         let key = csr::proven_key(&request.get_ref().csr)?;
         let wish = Wish {
             id: &caller.id,
-            dns: &dns_names(&caller.id),
+            dns: &dns_names(&caller.id, &self.place),
             key: &key,
             life,
         };

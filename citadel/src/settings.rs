@@ -73,6 +73,9 @@ pub struct Settings {
     /// Keep the trusted roots in this file
     #[arg(long, value_name = "FILE")]
     pub publish_root: Option<PathBuf>,
+    /// How long to go on as before after SIGTERM, where a Service still leads here for a moment
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub shutdown_delay: Duration,
     /// Log level, as tracing directives
     #[arg(long, value_name = "LEVEL", env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,

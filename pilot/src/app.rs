@@ -50,9 +50,13 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
     let (trigger, drain) = drain::channel();
+    let delay = settings.shutdown_delay;
     tokio::spawn(async move {
         match drain::shutdown_signal().await {
-            Ok(signal) => tracing::info!(signal, "draining"),
+            Ok(signal) => {
+                tracing::info!(signal, after = ?delay, "draining");
+                tokio::time::sleep(delay).await;
+            }
             Err(error) => tracing::error!(%error, "signals cannot be received; stopping"),
         }
         trigger.drain();
@@ -98,9 +102,10 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
     let limits = Arc::new(Limits::new(settings.max_streams, settings.admission_rate));
     // A proxy that came before everything is known would be given half of it.
     wait(&synced, &drain).await;
+    let mut elections = Vec::new();
     if let Some(cluster) = cluster {
         let listening = gates.gate("webhooks");
-        cluster.start(&settings, &hub, &cell, listening, &drain).await?;
+        elections = cluster.start(&settings, &hub, &cell, listening, &drain).await?;
     }
     let trust = Trust {
         domain: settings.trust_domain.clone(),
@@ -115,6 +120,9 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Error> {
         drop(plain.await);
     }
     drop(tokio::join!(push, admin));
+    for election in elections {
+        election.ended().await;
+    }
     Ok(())
 }
 

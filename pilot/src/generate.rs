@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use mesh_proto::xds::Type;
+use mesh_proto::{node::NodeKind, xds::Type};
 use prost::Message;
 
 use crate::{snapshot::Snapshot, view::View};
@@ -76,10 +76,17 @@ impl Input {
     }
 }
 
-/// Everything of one type that a viewer gets.
+/// Everything of one type that a viewer gets. Of inputs with one name, the first counts.
 pub fn inputs(view: &View<'_>, kind: Type) -> Vec<Input> {
+    let mut inputs = shared(view, kind);
+    inputs.extend(own(view, kind));
+    inputs
+}
+
+/// The part that is the same for all viewers that are alike once they are narrowed ([`crate::view::Viewer::narrowed`]).
+pub fn shared(view: &View<'_>, kind: Type) -> Vec<Input> {
     match kind {
-        Type::Cluster => clusters(view).into_iter().map(Input::Cluster).collect(),
+        Type::Cluster => outbound_clusters(view).into_iter().map(Input::Cluster).collect(),
         Type::Endpoint => {
             let eds = destination::all(view)
                 .into_iter()
@@ -87,10 +94,7 @@ pub fn inputs(view: &View<'_>, kind: Type) -> Vec<Input> {
             eds.map(|destination| Input::Endpoint(destination.endpoints(view)))
                 .collect()
         }
-        Type::Listener => unique(listener::inputs(view))
-            .into_iter()
-            .map(|input| Input::Listener(Box::new(input)))
-            .collect(),
+        Type::Listener => Vec::new(),
         Type::Route => {
             let tables = if view.is_gateway() {
                 route::gateway::inputs(view)
@@ -107,42 +111,69 @@ pub fn inputs(view: &View<'_>, kind: Type) -> Vec<Input> {
     }
 }
 
-/// The moment since which resources of this type can have changed: that of the youngest index which they are made from.
-pub fn since(snapshot: &Snapshot, kind: Type) -> u64 {
+/// The part that is about the workload itself.
+pub fn own(view: &View<'_>, kind: Type) -> Vec<Input> {
+    match kind {
+        Type::Cluster => own_clusters(view).into_iter().map(Input::Cluster).collect(),
+        Type::Listener => unique(listener::inputs(view))
+            .into_iter()
+            .map(|input| Input::Listener(Box::new(input)))
+            .collect(),
+        Type::Endpoint | Type::Route | Type::Secret | Type::NameTable => Vec::new(),
+    }
+}
+
+/// Since when resources of this type can have changed for this kind of proxy: the youngest of the indexes that they are
+/// made from; endpoints, and sidecars' rules for requests, apart.
+pub fn since(snapshot: &Snapshot, kind: Type, node: NodeKind) -> u64 {
+    let gateway = node == NodeKind::Router;
     // Every view begins with these.
     let view = [
         snapshot.mesh.since,
         snapshot.services.since,
         snapshot.sidecars.since,
-        // What a gateway sees depends on its rules.
-        snapshot.gateways.since,
-        snapshot.routes.since,
     ];
-    let own = match kind {
-        Type::Cluster => vec![snapshot.policies.since, snapshot.traits.since],
-        Type::Endpoint => vec![
+    // What a gateway sees at all depends on its rules.
+    let rules = [snapshot.gateways.since, snapshot.routes.since];
+    let own: &[u64] = match kind {
+        Type::Cluster => &[
             snapshot.policies.since,
-            snapshot.endpoints.since,
-            snapshot.peers.since,
             snapshot.traits.since,
+            snapshot.by_name.resolved,
         ],
-        Type::Listener => vec![
+        Type::Endpoint => &[snapshot.policies.since, snapshot.peers.since],
+        Type::Listener => &[
             snapshot.policies.since,
             snapshot.traits.since,
+            snapshot.connections.since,
             snapshot.peers.since,
             snapshot.tokens.since,
             snapshot.authorization.since,
             snapshot.telemetries.since,
         ],
-        Type::Route => vec![snapshot.policies.since],
-        Type::Secret => vec![snapshot.credentials.since],
-        Type::NameTable => vec![snapshot.traits.since, snapshot.endpoints.since],
+        Type::Route => &[snapshot.policies.since],
+        Type::Secret => &[snapshot.credentials.since],
+        Type::NameTable => &[snapshot.by_name.headless],
     };
-    view.into_iter().chain(own).max().unwrap_or_default()
+    let rules = rules.into_iter().filter(|_| gateway);
+    view.into_iter()
+        .chain(rules)
+        .chain(own.iter().copied())
+        .max()
+        .unwrap_or_default()
 }
 
-fn clusters(view: &View<'_>) -> Vec<cluster::Input> {
-    let connect_timeout = view.mesh().connect_timeout.0;
+/// As [`since`], with all that they are made from.
+pub fn since_whole(snapshot: &Snapshot, kind: Type, node: NodeKind) -> u64 {
+    let since = since(snapshot, kind, node);
+    match kind {
+        Type::Endpoint => since.max(snapshot.endpoints.since),
+        Type::Route => since.max(snapshot.routes.since),
+        _ => since,
+    }
+}
+
+fn outbound_clusters(view: &View<'_>) -> Vec<cluster::Input> {
     let outbound = destination::all(view).into_iter().filter(|destination| {
         // A name that stands for many cannot be resolved.
         !(destination.service.host.is_wildcard() && destination.needs_name())
@@ -151,15 +182,22 @@ fn clusters(view: &View<'_>) -> Vec<cluster::Input> {
         .map(|destination| cluster::Input::Outbound(Box::new(destination.cluster(view))))
         .collect();
     inputs.push(cluster::Input::BlackHole);
-    if view.is_gateway() {
-        return inputs;
+    if !view.is_gateway() {
+        let connect_timeout = view.mesh().connect_timeout.0;
+        inputs.push(cluster::Input::Passthrough { connect_timeout });
     }
-    let ipv6 = view.viewer.ipv6;
-    inputs.push(cluster::Input::Passthrough { connect_timeout });
-    inputs.push(cluster::Input::InboundPassthrough {
+    inputs
+}
+
+fn own_clusters(view: &View<'_>) -> Vec<cluster::Input> {
+    if view.is_gateway() {
+        return Vec::new();
+    }
+    let (connect_timeout, ipv6) = (view.mesh().connect_timeout.0, view.viewer.ipv6);
+    let mut inputs = vec![cluster::Input::InboundPassthrough {
         connect_timeout,
         ipv6,
-    });
+    }];
     inputs.extend(own::ports(view).into_iter().map(|port| {
         cluster::Input::Inbound(cluster::Inbound {
             port: port.number,

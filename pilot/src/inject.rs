@@ -176,7 +176,7 @@ fn outcome(
     settings: &Settings,
     object: &ObjectRef,
 ) -> Result<Outcome, Refusal> {
-    let role = match decide::decide(pod, namespace_labels, settings)? {
+    let role = match decide::decide(pod, namespace_labels, mesh.system_namespace(), settings)? {
         Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
         Decision::Again => {
             let status_port = proxy_config(pod, mesh, settings, object)?.status_port;

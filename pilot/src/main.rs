@@ -3,6 +3,10 @@
 use clap::Parser;
 use mesh_pilot::{app, settings::Settings};
 
+/// Thousands of proxies come and go, and each needs much more memory for its first second than later: it is given back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();

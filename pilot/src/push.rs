@@ -8,9 +8,9 @@
 //! proxy has at most one push pending, into which later ones are merged.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -20,13 +20,12 @@ use arc_swap::ArcSwap;
 use mesh_proto::{
     finding::Finding,
     kube::{Kind, ObjectKey},
-    xds::{Resources, Type},
 };
 use mesh_runtime::{drain::Drain, ready::Gate};
 use tokio::sync::mpsc;
 
 use crate::{
-    analyze, generate,
+    analyze,
     ingest::Change,
     metrics::Metrics,
     plan::{affected, debounce::Debounce},
@@ -34,72 +33,20 @@ use crate::{
     serve::proxy::Proxy,
     snapshot::Snapshot,
     store::Store,
-    view::{View, Viewer},
+    view::Viewer,
 };
 
 mod cache;
+mod class;
 
 pub use cache::Cache;
+pub use class::{Catalog, Class, Classes};
 
 /// How many batches are gathered into one push at most.
 const GATHER: usize = 1024;
 
 /// Deleted objects whose moments are remembered, at least.
 const DELETED: usize = 10_000;
-
-/// All resources of one type per place of [`Type::ALL`].
-pub type Catalog = [Arc<Resources>; 6];
-
-/// What all proxies that are alike get.
-#[derive(Debug)]
-pub struct Class {
-    pub viewer: Viewer,
-    made: Mutex<Made>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Made {
-    /// The snapshot that the catalog is of.
-    sequence: u64,
-    /// Per type, [`generate::since`] when it was made.
-    since: [Option<u64>; 6],
-    catalog: Catalog,
-}
-
-impl Class {
-    /// Brings the catalog to this snapshot. Gives it, and the snapshot it is of (never an older one than before).
-    fn refresh(&self, snapshot: &Snapshot, cache: &Cache) -> (Catalog, u64) {
-        let mut made = lock(&self.made);
-        if made.sequence < snapshot.sequence || made.since.contains(&None) {
-            let mut view = None;
-            for kind in Type::ALL {
-                let since = generate::since(snapshot, kind);
-                if made.since[kind.index()] == Some(since) {
-                    continue;
-                }
-                let view = view.get_or_insert_with(|| View::new(&self.viewer, snapshot));
-                let resources = cache.resources(generate::inputs(view, kind));
-                made.since[kind.index()] = Some(since);
-                // What is equal stays the same map, so that nobody has to look into it.
-                if !same(&made.catalog[kind.index()], &resources) {
-                    made.catalog[kind.index()] = Arc::new(resources);
-                }
-            }
-            made.sequence = made.sequence.max(snapshot.sequence);
-        }
-        (made.catalog.clone(), made.sequence)
-    }
-
-    /// What the class gets now.
-    pub fn catalog(&self) -> Catalog {
-        lock(&self.made).catalog.clone()
-    }
-}
-
-/// Equal names and versions.
-fn same(a: &Resources, b: &Resources) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a.1, b.1) || a.1 == b.1)
-}
 
 /// An object's place in time, for those who wait until the proxies have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +59,7 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Hub {
     snapshot: ArcSwap<Snapshot>,
-    classes: Mutex<HashMap<Viewer, Weak<Class>>>,
+    classes: Classes,
     proxies: Mutex<BTreeMap<u64, Arc<Proxy>>>,
     cache: Cache,
     store: Mutex<Store>,
@@ -134,7 +81,7 @@ impl Hub {
     pub fn new(salt: u64, metrics: Metrics) -> Self {
         Self {
             snapshot: ArcSwap::default(),
-            classes: Mutex::default(),
+            classes: Classes::default(),
             proxies: Mutex::default(),
             cache: Cache::new(salt),
             store: Mutex::default(),
@@ -157,21 +104,12 @@ impl Hub {
 
     /// The class of a viewer; it lives as long as somebody holds it.
     pub fn class(&self, viewer: Viewer) -> Arc<Class> {
-        let mut classes = lock(&self.classes);
-        if let Some(class) = classes.get(&viewer).and_then(Weak::upgrade) {
-            return class;
-        }
-        let class = Arc::new(Class {
-            viewer: viewer.clone(),
-            made: Mutex::default(),
-        });
-        classes.insert(viewer, Arc::downgrade(&class));
-        class
+        self.classes.class(viewer)
     }
 
     /// What a class gets by the newest snapshot.
     pub fn catalog(&self, class: &Class) -> (Catalog, u64) {
-        class.refresh(&self.snapshot(), &self.cache)
+        class.refresh(&self.snapshot(), &self.classes, &self.cache)
     }
 
     pub fn connect(&self, proxy: Arc<Proxy>) {
@@ -287,7 +225,7 @@ impl Hub {
         }
         self.metrics.pushes.inc();
         self.metrics.pushed_proxies.inc_by(told);
-        lock(&self.classes).retain(|_, class| class.strong_count() > 0);
+        self.classes.sweep();
         self.cache.sweep();
     }
 }

@@ -6,6 +6,7 @@
 //! | [`limit`] | how many streams, and how fast new ones |
 //! | [`proxy`] | one connected proxy: its session, what is pending for it |
 //! | [`stream`] | the life of one stream |
+//! | [`wire`] | gRPC on delta streams |
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use mesh_proto::{
     identity::TrustDomain,
 };
 use mesh_runtime::{drain::Drain, grpc};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::push::Hub;
@@ -26,6 +27,7 @@ pub mod auth;
 pub mod limit;
 pub mod proxy;
 pub mod stream;
+pub mod wire;
 
 use limit::Limits;
 
@@ -62,10 +64,11 @@ impl Service {
         }
     }
 
-    pub fn into_server(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self)
+    pub fn into_server(self) -> wire::Wire {
+        let others = AggregatedDiscoveryServiceServer::new(self.clone())
             .max_decoding_message_size(MAX_REQUEST)
-            .max_encoding_message_size(MAX_RESPONSE)
+            .max_encoding_message_size(MAX_RESPONSE);
+        wire::Wire::new(self, others)
     }
 
     /// Waits for a place, and learns who calls.
@@ -118,7 +121,8 @@ impl AggregatedDiscoveryService for Service {
         let guest = self.admit(&request).await?;
         let responses =
             stream::run::<stream::Delta>(self.hub.clone(), guest, request.into_inner(), self.drain.clone());
-        Ok(Response::new(Box::pin(responses)))
+        let messages = responses.map(|news| news.map(|news| news.message()));
+        Ok(Response::new(Box::pin(messages)))
     }
 }
 

@@ -72,6 +72,9 @@ pub struct Settings {
     /// How many proxies per second may connect; the others wait their turn
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub admission_rate: u32,
+    /// How long to go on as before after SIGTERM, where a Service still leads here for a moment
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub shutdown_delay: Duration,
     /// Log level, as tracing directives
     #[arg(long, value_name = "LEVEL", env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,

@@ -2,13 +2,17 @@
 //! changed, and keeps its place in time ([`Part::since`]) when the new value equals the old one; so a reader that asks for
 //! the highest `since` of the indexes it reads knows whether anything changed for it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
-    model::{Kind, MeshConfig, World},
+    model::{Host, Kind, MeshConfig, Resolution, ServiceKey, World},
     registry::{Registry, Touched},
 };
 
+pub mod delegate;
 mod endpoints;
 mod gateways;
 mod policies;
@@ -22,7 +26,7 @@ mod workloads;
 pub use endpoints::{Endpoints, PortTraits, Traits};
 pub use gateways::{Credentials, Gateways};
 pub use policies::Policies;
-pub use routes::Routes;
+pub use routes::{Connections, Routes};
 pub use security::{Authorization, Issuer, PeerSecurity, Tokens};
 pub use services::Services;
 pub use sidecars::Sidecars;
@@ -73,6 +77,18 @@ impl<T: PartialEq> Part<T> {
     }
 }
 
+/// When endpoints changed last of services whose endpoints matter by more than EDS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByName {
+    /// Headless ones: DNS tells the endpoints themselves.
+    pub headless: u64,
+    /// Those that proxies resolve: the endpoints stand in the cluster.
+    pub resolved: u64,
+}
+
+/// Changes of endpoints, and of rules, that are remembered.
+const MOVES: usize = 64;
+
 /// What all views look at.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -83,6 +99,13 @@ pub struct Snapshot {
     pub endpoints: Part<Endpoints>,
     /// What clusters must know about endpoints; it changes far less often than they do.
     pub traits: Part<Traits>,
+    pub by_name: ByName,
+    /// The services whose endpoints changed, of the last snapshots in which any did, oldest first.
+    pub moves: VecDeque<(u64, Arc<BTreeSet<ServiceKey>>)>,
+    /// The hosts of sidecars' VirtualServices that changed, likewise.
+    pub rules: VecDeque<(u64, Arc<BTreeSet<Host>>)>,
+    /// What VirtualServices say about connections, which changes far less often than what they say about requests.
+    pub connections: Part<Connections>,
     pub routes: Part<Routes>,
     pub policies: Part<Policies>,
     pub gateways: Part<Gateways>,
@@ -119,8 +142,10 @@ impl Snapshot {
                 value: Arc::new(Endpoints::new(registry)),
                 since: now,
             };
-            let concerned = services.services.union(&services.endpoints);
-            if let Some(traits) = self.traits.updated(registry, concerned) {
+            let concerned: BTreeSet<ServiceKey> =
+                services.services.union(&services.endpoints).cloned().collect();
+            next.note_moves(registry, &concerned);
+            if let Some(traits) = self.traits.updated(registry, &concerned) {
                 next.traits = Part {
                     value: Arc::new(traits),
                     since: now,
@@ -132,6 +157,8 @@ impl Snapshot {
         }
         if touched(&[Kind::VirtualService]) {
             next.routes.replace(Routes::new(world), now);
+            next.note_rules(&self.routes);
+            next.connections.replace(Connections::new(world), now);
         }
         if touched(&[Kind::DestinationRule]) {
             next.policies.replace(Policies::new(world), now);
@@ -159,4 +186,53 @@ impl Snapshot {
         }
         next
     }
+
+    fn note_moves(&mut self, registry: &Registry, concerned: &BTreeSet<ServiceKey>) {
+        let now = self.sequence;
+        let resolution = |key: &ServiceKey| Some(registry.service(key)?.resolution);
+        for resolution in concerned.iter().filter_map(resolution) {
+            match resolution {
+                Resolution::Headless => self.by_name.headless = now,
+                Resolution::Dns | Resolution::DnsRoundRobin => self.by_name.resolved = now,
+                Resolution::Static | Resolution::None => {}
+            }
+        }
+        remember(&mut self.moves, now, concerned.clone());
+    }
+
+    fn note_rules(&mut self, before: &Routes) {
+        if self.routes.since == self.sequence {
+            let hosts = self.routes.changed_hosts(before);
+            remember(&mut self.rules, self.sequence, hosts);
+        }
+    }
+
+    /// The services whose endpoints changed after this snapshot; `None`: that is too long ago.
+    pub fn moved_since(&self, sequence: u64) -> Option<BTreeSet<&ServiceKey>> {
+        later(&self.moves, sequence)
+    }
+
+    /// The hosts whose VirtualServices changed after this snapshot; `None`: that is too long ago.
+    pub fn ruled_since(&self, sequence: u64) -> Option<BTreeSet<&Host>> {
+        later(&self.rules, sequence)
+    }
+}
+
+type Log<T> = VecDeque<(u64, Arc<BTreeSet<T>>)>;
+
+fn remember<T>(log: &mut Log<T>, now: u64, what: BTreeSet<T>) {
+    if log.len() >= MOVES {
+        log.pop_front();
+    }
+    log.push_back((now, Arc::new(what)));
+}
+
+fn later<T: Ord>(log: &Log<T>, sequence: u64) -> Option<BTreeSet<&T>> {
+    let oldest = log.front().map_or(0, |(first, _)| *first);
+    // Of what was before the oldest one that is remembered, nothing is known unless all are.
+    if sequence < oldest && log.len() >= MOVES {
+        return None;
+    }
+    let later = log.iter().filter(|(then, _)| *then > sequence);
+    Some(later.flat_map(|(_, all)| all.iter()).collect())
 }

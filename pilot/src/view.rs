@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use mesh_proto::{
@@ -21,6 +21,7 @@ use crate::{
     snapshot::{Issuer, Snapshot},
 };
 
+mod narrow;
 mod observe;
 
 /// Everything about a proxy that decides what it gets. Two proxies with equal values get the same resources.
@@ -111,7 +112,8 @@ pub struct View<'a> {
     pub viewer: &'a Viewer,
     pub snapshot: &'a Snapshot,
     sidecar: Option<&'a Arc<Sidecar>>,
-    services: BTreeMap<&'a Host, &'a Arc<Service>>,
+    /// Chosen when somebody asks: many views are made for something small.
+    services: OnceLock<BTreeMap<&'a Host, &'a Arc<Service>>>,
 }
 
 impl<'a> View<'a> {
@@ -124,22 +126,37 @@ impl<'a> View<'a> {
             }
             NodeKind::Router => None,
         };
-        let mut view = Self {
+        Self {
             viewer,
             snapshot,
             sidecar,
-            services: BTreeMap::new(),
-        };
-        view.services = snapshot
-            .services
-            .hosts()
-            .filter_map(|(host, all)| Some((host, view.choose(all)?)))
-            .collect();
-        if viewer.kind == NodeKind::Router {
-            let wanted = view.referenced();
-            view.services.retain(|host, _| wanted.contains(*host));
+            services: OnceLock::new(),
         }
+    }
+
+    /// A sidecar's view in which there are no other services than those with these names.
+    pub fn of_hosts(viewer: &'a Viewer, snapshot: &'a Snapshot, hosts: &BTreeSet<&'a Host>) -> Self {
+        let view = Self::new(viewer, snapshot);
+        let chosen = hosts
+            .iter()
+            .filter_map(|host| Some((*host, view.choose(snapshot.services.named(host))?)));
+        // It was made just now, and nobody else has it: it is empty.
+        let _ = view.services.set(chosen.collect());
         view
+    }
+
+    fn all_services(&self) -> &BTreeMap<&'a Host, &'a Arc<Service>> {
+        self.services.get_or_init(|| {
+            let hosts = self.snapshot.services.hosts();
+            let mut services: BTreeMap<&'a Host, &'a Arc<Service>> = hosts
+                .filter_map(|(host, all)| Some((host, self.choose(all)?)))
+                .collect();
+            if self.viewer.kind == NodeKind::Router {
+                let wanted = self.referenced();
+                services.retain(|host, _| wanted.contains(*host));
+            }
+            services
+        })
     }
 
     pub fn mesh(&self) -> &'a MeshConfig {
@@ -157,7 +174,7 @@ impl<'a> View<'a> {
             service.visibility.allows(&service.namespace, own)
                 && (self.sidecar.is_none_or(|sidecar| sidecar.sees(&service.namespace, &service.host))
                     // What carries logs and traces is not part of the application's dependencies.
-                    || service.host == telemetry_host())
+                    || service.host == self.telemetry_host())
         };
         let mut seen = all.iter().filter(visible);
         seen.clone()
@@ -167,16 +184,16 @@ impl<'a> View<'a> {
 
     /// The services, by name.
     pub fn services(&self) -> impl Iterator<Item = &'a Arc<Service>> {
-        self.services.values().copied()
+        self.all_services().values().copied()
     }
 
     pub fn service(&self, host: &Host) -> Option<&'a Arc<Service>> {
-        self.services.get(host).copied()
+        self.all_services().get(host).copied()
     }
 
     /// What a gateway needs: the destinations of its rules, and telemetry.
     fn referenced(&self) -> BTreeSet<Host> {
-        let mut hosts: BTreeSet<Host> = [telemetry_host()].into();
+        let mut hosts: BTreeSet<Host> = [self.telemetry_host()].into();
         for gateway in self.gateways() {
             for route in self.routes_at(&gateway.reference()) {
                 hosts.extend(route.destinations().map(|destination| destination.host.clone()));
@@ -221,7 +238,10 @@ impl<'a> View<'a> {
 
     /// The VirtualService for one host of the mesh: the one with the narrowest host that covers it.
     pub fn route_of(&self, name: &Host) -> Option<&'a Arc<VirtualService>> {
-        let covering = self.routes_at(&GatewayRef::Mesh).filter_map(|route| {
+        let own = self.viewer.namespace.as_str();
+        let about = self.snapshot.routes.about(name);
+        let visible = about.filter(|route| route.visibility.allows(&route.origin.namespace, own));
+        let covering = visible.filter_map(|route| {
             let host = host::most_specific(name, &route.hosts)?;
             Some((host.specificity(), route))
         });
@@ -268,6 +288,11 @@ impl<'a> View<'a> {
             .of(root, &self.viewer.namespace, &self.viewer.labels)
     }
 
+    /// Where records and traces go unless somebody says otherwise.
+    pub fn telemetry_host(&self) -> Host {
+        Host::of_service("telemetry", self.mesh().system_namespace(), names::CLUSTER_DOMAIN)
+    }
+
     /// The mesh's trust domain first, then those that count as it.
     pub fn trust_domains(&self) -> Vec<String> {
         let mesh = self.mesh();
@@ -276,11 +301,6 @@ impl<'a> View<'a> {
             .cloned()
             .collect()
     }
-}
-
-/// Where records and traces go unless somebody says otherwise.
-pub fn telemetry_host() -> Host {
-    Host::of_service("telemetry", names::SYSTEM_NAMESPACE, names::CLUSTER_DOMAIN)
 }
 
 #[cfg(test)]

@@ -120,9 +120,31 @@ impl FromStr for SpiffeId {
     }
 }
 
+/// Namespace and account of the daemon behind an address such as `pilot-canary.istio-system.svc:15012`: daemons of the
+/// control plane run under accounts that have their Service's name. None for an address that names no Service.
+pub fn account_behind(address: &str) -> Option<(&str, &str)> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let mut labels = host.split('.');
+    let (account, namespace) = (labels.next()?, labels.next()?);
+    (labels.next()? == "svc").then_some((namespace, account))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn accounts_behind_addresses() {
+        for (address, expect) in [
+            ("pilot.istio-system.svc:15012", Some(("istio-system", "pilot"))),
+            ("pilot-v2.mesh.svc.cluster.local", Some(("mesh", "pilot-v2"))),
+            ("10.0.0.1:15012", None),
+            ("localhost:15012", None),
+            ("[::1]:15012", None),
+        ] {
+            assert_eq!(account_behind(address), expect, "{address}");
+        }
+    }
 
     #[test]
     fn reads_what_it_writes() {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     finding::{ObjectRef, Report},
+    identity,
     kube::decode,
     names,
     scalar::{Percent, Span},
@@ -116,6 +117,14 @@ pub struct ProxyConfig {
     pub tracing: Tracing,
     /// Becomes the proxy's environment.
     pub proxy_metadata: BTreeMap<String, String>,
+}
+
+impl MeshConfig {
+    /// Where the control plane lives: where its proxies find pilot.
+    pub fn system_namespace(&self) -> &str {
+        let address = &self.default_config.discovery_address;
+        identity::account_behind(address).map_or(names::SYSTEM_NAMESPACE, |(namespace, _)| namespace)
+    }
 }
 
 impl Default for ProxyConfig {
@@ -247,7 +256,7 @@ impl MeshConfig {
     fn parse_at(text: &str, path: &str, report: &mut Report) -> Option<Self> {
         let value = document(text, path, report)?;
         let config: Self = decode::lenient(value, path, report)?;
-        if crate::identity::TrustDomain::new(&config.trust_domain).is_err() {
+        if identity::TrustDomain::new(&config.trust_domain).is_err() {
             report.error(
                 format!("{path}.trustDomain"),
                 format!(

@@ -63,6 +63,8 @@ pub mod label {
     pub const ZONE: &str = "topology.kubernetes.io/zone";
     pub const SUBZONE: &str = "topology.istio.io/subzone";
     pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+    /// On a Service: a Gateway's port is never taken for a port of this Service.
+    pub const NO_GATEWAY_PORT_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
 }
 
 pub mod annotation {

@@ -5,7 +5,6 @@
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol>.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -16,7 +15,10 @@ use bytes::Bytes;
 use crate::pb::google::protobuf::Any;
 
 pub mod client;
+mod resources;
 pub mod server;
+
+pub use resources::Resources;
 
 /// The subscription to everything.
 pub const WILDCARD: &str = "*";
@@ -133,9 +135,6 @@ impl Encoded {
         }
     }
 }
-
-/// The resources of one type that one client may see, by name.
-pub type Resources = BTreeMap<Arc<str>, Arc<Encoded>>;
 
 #[cfg(test)]
 mod tests {

@@ -28,18 +28,29 @@ use crate::{
 
 /// How often a leaving process looks whether everything in flight has ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// A leaving process stays at least this long, for requests that are on their way to it.
-const LEAST: Duration = Duration::from_millis(500);
+/// So long nothing must have been in flight: whoever asked last may ask again at once.
+const QUIET: Duration = Duration::from_millis(500);
+/// What an answer that is still coming gets beyond the drain time. Kubernetes ends a pod after 30 s, if the pod does not say
+/// otherwise, and the drain time is 5.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The worker threads.
 pub struct Workers {
-    in_flight: Arc<Vec<AtomicUsize>>,
+    in_flight: Arc<Vec<InFlight>>,
+}
+
+/// What a worker that leaves says it has.
+#[derive(Debug, Default)]
+struct InFlight {
+    all: AtomicUsize,
+    /// Of these, what has no end of its own.
+    endless: AtomicUsize,
 }
 
 impl Workers {
     /// Starts `count` workers.
     pub fn start(count: usize, parts: &Parts) -> io::Result<Self> {
-        let in_flight: Arc<Vec<AtomicUsize>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
+        let in_flight: Arc<Vec<InFlight>> = Arc::new((0..count).map(|_| InFlight::default()).collect());
         for number in 0..count {
             let (parts, in_flight) = (parts.clone(), in_flight.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -55,38 +66,44 @@ impl Workers {
         Ok(Self { in_flight })
     }
 
-    fn in_flight(&self) -> usize {
-        self.in_flight
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
+    /// Requests, and everything.
+    fn in_flight(&self) -> (usize, usize) {
+        let mut sums = (0, 0);
+        for worker in self.in_flight.iter() {
+            let all = worker.all.load(Ordering::Relaxed);
+            sums.0 += all.saturating_sub(worker.endless.load(Ordering::Relaxed));
+            sums.1 += all;
+        }
+        sums
     }
 
-    /// Waits until nothing is in flight, but not longer than `cap`.
-    pub async fn leave(&self, cap: Duration) {
+    /// Waits until nothing has been in flight for a moment: at least so long, for requests that are on their way, and not longer
+    /// than `cap`; but requests that are then being answered get [`ANSWER`] more.
+    pub async fn leave(&self, least: Duration, cap: Duration) {
         let start = Instant::now();
-        let mut quiet_since = None;
-        while start.elapsed() < cap {
-            tokio::time::sleep(LOOK).await;
-            if self.in_flight() > 0 {
-                quiet_since = None;
-                continue;
+        let mut quiet_since = start;
+        loop {
+            tokio::time::sleep(LOOK.min(cap)).await;
+            let (requests, all) = self.in_flight();
+            let limit = if requests > 0 { cap + ANSWER } else { cap };
+            if start.elapsed() >= limit {
+                if all > 0 {
+                    let seconds = start.elapsed().as_secs();
+                    tracing::warn!(requests, all, seconds, "leaving before everything has ended");
+                }
+                return;
             }
-            let since = *quiet_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= LEAST.min(cap) {
+            if all > 0 {
+                quiet_since = Instant::now();
+            } else if start.elapsed() >= least && quiet_since.elapsed() >= QUIET {
                 return;
             }
         }
-        tracing::warn!(
-            in_flight = self.in_flight(),
-            seconds = cap.as_secs(),
-            "leaving before everything has ended"
-        );
     }
 }
 
 /// The life of a worker's thread.
-async fn work(number: usize, parts: &Parts, in_flight: &[AtomicUsize]) {
+async fn work(number: usize, parts: &Parts, in_flight: &[InFlight]) {
     let worker = Worker::new(number, parts);
     tokio::task::spawn_local(worker.clone().housekeeping());
     tokio::task::spawn_local(worker.timers.clone().run());
@@ -96,9 +113,10 @@ async fn work(number: usize, parts: &Parts, in_flight: &[AtomicUsize]) {
 }
 
 /// Tells the control thread how much is in flight, until the process ends.
-async fn report(worker: &Rc<Worker>, in_flight: &AtomicUsize) {
+async fn report(worker: &Rc<Worker>, in_flight: &InFlight) {
     loop {
-        in_flight.store(worker.active.get(), Ordering::Relaxed);
+        in_flight.all.store(worker.active.get(), Ordering::Relaxed);
+        in_flight.endless.store(worker.endless.get(), Ordering::Relaxed);
         tokio::time::sleep(LOOK / 2).await;
     }
 }

@@ -234,7 +234,16 @@ async fn enter(
         None => Io::plain(stream),
         Some(settings) => {
             let stream = handshake(arrival, &chain, settings, stream).await?;
-            facts.tls = Some(tls::facts(stream.get_ref().1, server_name));
+            let mut proven = tls::facts(stream.get_ref().1, server_name);
+            if settings
+                .validation
+                .as_ref()
+                .is_some_and(|own| own.accept_untrusted)
+            {
+                // Whatever the certificate says, nobody vouches for it.
+                proven.peer_uris.clear();
+            }
+            facts.tls = Some(proven);
             Io::tls(TlsStream::Server(stream))
         }
     };
@@ -329,7 +338,7 @@ async fn look(
     remote: SocketAddr,
 ) -> std::io::Result<Peeked> {
     // Where the silent case ends in a TCP proxy, the server gets its chance to speak after a short grace.
-    let grace = if listener.continue_on_timeout && ends_in_tcp(listener, local.port()) {
+    let grace = if listener.continue_on_timeout && ends_in_tcp(listener, local, remote) {
         Some(match listener.inspect.tls {
             // A hello that is later than a server that speaks first ends as bytes in a plaintext chain.
             true => worker
@@ -358,16 +367,10 @@ pub fn learn_manner(worker: &Worker, remote: SocketAddr, peeked: &Peeked) {
     worker.sources.learn(remote.ip(), manner, Instant::now());
 }
 
-/// Can a connection to this port that says nothing end in a TCP proxy?
-fn ends_in_tcp(listener: &Listener, port: u16) -> bool {
-    listener
-        .chains
-        .iter()
-        .chain(&listener.default_chain)
-        .filter(|chain| {
-            chain.tls.is_none() && chain.matches.destination_port.is_none_or(|wanted| wanted == port)
-        })
-        .any(|chain| matches!(chain.terminal, Terminal::Tcp(_)))
+/// Does a connection that says nothing end in a TCP proxy? Where HTTP is spoken the server waits too.
+fn ends_in_tcp(listener: &Listener, local: SocketAddr, remote: SocketAddr) -> bool {
+    choose(listener, &Peeked::default(), local, remote)
+        .is_some_and(|chain| chain.tls.is_none() && matches!(chain.terminal, Terminal::Tcp(_)))
 }
 
 fn choose(listener: &Listener, peeked: &Peeked, local: SocketAddr, remote: SocketAddr) -> Option<Arc<Chain>> {

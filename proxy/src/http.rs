@@ -59,6 +59,7 @@ use crate::{
     observe::stats::{Edge, HttpStats, Local},
     sniff::{Sniff, http::Version, http::detect},
     tls::is_carrier,
+    worker::{Active, Endless},
 };
 
 /// How often a connection is looked at: is it idle, too old, in a process that drains?
@@ -194,6 +195,9 @@ pub async fn serve(conn: Rc<Conn>, hcm: Arc<Hcm>, mut io: Io) {
     if http2 {
         stats.downstream_cx_http2_total.inc();
         stats.downstream_cx_http2_active.inc();
+        // A peer that was told to go may not have heard it yet: who leaves waits until it has gone.
+        let worker = &http.conn.worker;
+        let _counted = (Active::new(worker), Endless::new(worker));
         serve_http2(&http, &hcm, io).await;
         stats.downstream_cx_http2_active.dec();
     } else {

@@ -9,11 +9,14 @@ use mesh_proto::{
     names,
     node::{NodeId, NodeKind, NodeMetadata},
 };
+use mesh_runtime::settings::duration;
 
 use crate::redirect;
 
 /// An hour: longer than any scrape interval, shorter than a working day.
 const METRICS_IDLE: u64 = 3600;
+/// For requests that are on their way.
+pub const MINIMUM_DRAIN: Duration = Duration::from_millis(500);
 
 /// The data plane of the Gossamer service mesh.
 #[derive(Debug, Parser)]
@@ -121,9 +124,13 @@ pub struct ProxyArgs {
     /// Wanted life of the certificate, in seconds.
     #[arg(long, env = "SECRET_TTL_SECONDS", default_value_t = 86_400)]
     pub certificate_ttl_s: u64,
-    /// Seconds that connections may take to end after SIGTERM.
+    /// Seconds that connections may take to end after SIGTERM. A request that is then being answered gets 20 more.
     #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", default_value_t = 5)]
     pub drain_time_s: u64,
+    /// How long to go on after SIGTERM even if nothing is in flight, such as 5s: for those who have not yet heard that this one
+    /// leaves. For a gateway the whole drain time, if not given, since load balancers take their time; else 500ms.
+    #[arg(long, env = "MINIMUM_DRAIN_DURATION", value_parser = duration)]
+    pub minimum_drain: Option<Duration>,
     /// The pod's labels as the downward API writes them (`key="value"` lines).
     #[arg(long, env = "POD_LABELS_FILE", default_value = "/etc/istio/pod/labels")]
     pub labels_file: PathBuf,
@@ -161,6 +168,15 @@ fn parse_kind(text: &str) -> Result<NodeKind, String> {
 impl ProxyArgs {
     pub fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_time_s)
+    }
+
+    /// The least of it.
+    pub fn minimum_drain(&self) -> Duration {
+        let least = match self.kind {
+            NodeKind::Router => self.drain_time(),
+            NodeKind::Sidecar => MINIMUM_DRAIN,
+        };
+        self.minimum_drain.unwrap_or(least).min(self.drain_time())
     }
 
     /// The node id and metadata that pilot sees.

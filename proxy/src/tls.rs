@@ -1,5 +1,6 @@
 //! TLS on both sides of the proxy. `server` and `client` are mirror images: each turns the settings of a filter chain or
-//! a cluster into a rustls configuration; `material` finds the certificates they name; `resolve` keeps the results, one
+//! a cluster into a rustls configuration; `material` finds the certificates they name; `verify` checks clients of servers
+//! at the edge; `resolve` keeps the results, one
 //! set per worker, so that a handshake costs a look-up and a rotation of certificates costs nothing.
 //!
 //! The proxy's own identity is read from its cell at every handshake. Certificates from secrets are compared by
@@ -9,6 +10,7 @@ pub mod client;
 pub mod material;
 pub mod resolve;
 pub mod server;
+mod verify;
 
 /// Why TLS cannot be set up as configured.
 #[derive(Clone, Debug, thiserror::Error)]

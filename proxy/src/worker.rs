@@ -61,6 +61,8 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     /// Requests and TCP connections in flight.
     pub active: Cell<usize>,
+    /// Of these, what has no end of its own: TCP connections, and requests that became tunnels.
+    pub endless: Cell<usize>,
     /// Open connections.
     pub connections: Cell<usize>,
     draining: Cell<bool>,
@@ -118,6 +120,7 @@ impl Worker {
             mirroring: Load::default(),
             timers: Rc::default(),
             active: Cell::new(0),
+            endless: Cell::new(0),
             connections: Cell::new(0),
             draining: Cell::new(false),
             random: Cell::new(rand::random::<u64>() | 1),
@@ -278,5 +281,21 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
+/// Says of something that is counted that it has no end of its own.
+pub struct Endless(Rc<Worker>);
+
+impl Endless {
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        worker.endless.set(worker.endless.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.endless.set(self.0.endless.get() - 1);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use mesh_proto::{
     ca::{IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient},
-    identity::TrustDomain,
+    identity::{self, TrustDomain},
     names,
 };
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
@@ -57,17 +57,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings for the citadel in the system namespace.
+    /// Settings for the citadel at this address, in the namespace that the address names.
     pub fn new(
         ca_address: impl Into<String>,
         root_file: impl Into<PathBuf>,
         trust_domain: TrustDomain,
     ) -> Self {
-        let ca_san = format!(
-            "spiffe://{trust_domain}/ns/{}/sa/citadel",
-            names::SYSTEM_NAMESPACE
-        );
         let (ca_address, root_file) = (ca_address.into(), root_file.into());
+        let namespace =
+            identity::account_behind(&ca_address).map_or(names::SYSTEM_NAMESPACE, |(namespace, _)| namespace);
+        let ca_san = format!("spiffe://{trust_domain}/ns/{namespace}/sa/citadel");
         Self {
             ca_address,
             token_file: None,

@@ -2,8 +2,9 @@
 //! that Kubernetes' own controllers use, so that `kubectl get lease` shows who leads.
 //!
 //! From: the Lease. To: [`Leadership`], which anybody may watch. Promises: nobody leads for longer than
-//! [`Timing::deadline`] after the last renewal that the API server has accepted; a drained process gives the Lease back,
-//! and another one leads within one [`Timing::retry`]. Bounds: one call at a time, each at most [`CALL`].
+//! [`Timing::deadline`] after the last renewal that the API server has accepted; a drained process that waits for
+//! [`Leadership::ended`] has given the Lease back, and another one leads within one [`Timing::retry`]. Bounds: one call at
+//! a time, each at most [`CALL`]; one log line for each sort of trouble, however long it lasts.
 //! Rights: `get, create, update` on `leases` of that namespace.
 
 use std::time::{Duration, Instant};
@@ -22,6 +23,9 @@ use tokio::sync::watch;
 use crate::{apiserver, drain::Drain};
 
 mod election;
+mod trouble;
+
+use trouble::Trouble;
 
 pub use election::{Election, Seen, Step, Timing};
 
@@ -99,6 +103,13 @@ impl Leadership {
         }
     }
 
+    /// Resolves when this process takes no part any more: after the drain, when the Lease was given back or that was
+    /// tried for [`CALL`]. Wait for it before the process ends.
+    pub async fn ended(&self) {
+        let mut receiver = self.0.clone();
+        while receiver.changed().await.is_ok() {}
+    }
+
     /// Runs the work whenever this process leads; it is dropped at its next await when the lead is lost. Work that ends
     /// by itself is begun again with the next term. Never returns.
     pub async fn while_leading<W, F>(&self, mut work: W)
@@ -125,7 +136,8 @@ pub fn elect(client: Client, settings: Settings, drain: Drain) -> Leadership {
         election: Election::new(settings.identity.clone(), settings.timing),
         settings,
         leads: sender,
-        said: None,
+        writing: false,
+        trouble: Trouble::default(),
     };
     tokio::spawn(candidate.run(drain));
     Leadership(receiver)
@@ -136,8 +148,9 @@ struct Candidate {
     settings: Settings,
     election: Election,
     leads: watch::Sender<bool>,
-    /// The trouble that was logged last: each is said once.
-    said: Option<String>,
+    /// A write is under way, or was given up: the Lease may be ours without our knowing.
+    writing: bool,
+    trouble: Trouble,
 }
 
 impl Candidate {
@@ -167,21 +180,18 @@ impl Candidate {
         let left = self.election.left(Instant::now());
         let limit = if left.is_zero() { CALL } else { CALL.min(left) };
         let place = format!("Lease {}/{}", self.settings.namespace, self.settings.lease);
-        let trouble = match tokio::time::timeout(limit, self.look()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) if apiserver::is_conflict(&error) => None,
-            Ok(Err(error)) => Some(apiserver::explain(
-                &error,
-                &format!("{place} (election of a leader)"),
-            )),
-            Err(_) => Some(format!("{place}: the API server did not answer within {limit:?}")),
+        let doing = format!("{place} (election of a leader)");
+        let said = match tokio::time::timeout(limit, self.look()).await {
+            Ok(Ok(())) => self.trouble.over(),
+            Ok(Err(error)) if apiserver::is_conflict(&error) => self.trouble.over(),
+            Ok(Err(error)) => self
+                .trouble
+                .met(apiserver::code(&error), || apiserver::explain(&error, &doing)),
+            Err(_) => self.trouble.met(None, || {
+                format!("{doing}: the API server did not answer within {limit:?}; tried again by itself")
+            }),
         };
-        if let Some(text) = &trouble
-            && self.said != trouble
-        {
-            tracing::warn!("{text}");
-        }
-        self.said = trouble;
+        said.log(&doing);
         self.tell(self.election.leads(Instant::now()));
     }
 
@@ -218,12 +228,14 @@ impl Candidate {
             .then(|| lease.spec.take().and_then(|spec| spec.acquire_time))
             .flatten();
         lease.spec = Some(self.record(taken, transitions));
+        self.writing = true;
         if step == Step::Create {
             self.api.create(&post, &lease).await?;
         } else {
             // The resource version of what was read goes along: of two who take it, one is refused.
             self.api.replace(&self.settings.lease, &post, &lease).await?;
         }
+        self.writing = false;
         self.election.written(begun);
         Ok(())
     }
@@ -257,7 +269,7 @@ impl Candidate {
         let led = self.election.leads(Instant::now());
         self.election.released();
         self.tell(false);
-        if !led {
+        if !led && !self.writing {
             return;
         }
         let give_back = async {
@@ -276,9 +288,15 @@ impl Candidate {
                 .await
                 .map(drop)
         };
-        if let Ok(Err(error)) = tokio::time::timeout(CALL, give_back).await {
-            let doing = format!("giving back Lease {}", self.settings.lease);
-            tracing::warn!("{}", apiserver::explain(&error, &doing));
+        let doing = format!(
+            "giving back Lease {}/{}",
+            self.settings.namespace, self.settings.lease
+        );
+        let after = format!("another one leads after {:?}", self.settings.timing.lease);
+        match tokio::time::timeout(CALL, give_back).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("{}; {after}", apiserver::explain(&error, &doing)),
+            Err(_) => tracing::warn!("{doing}: the API server did not answer within {CALL:?}; {after}"),
         }
     }
 }
@@ -323,6 +341,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_drained_candidate_ends_even_if_nobody_answers() {
+        // Nothing listens there.
+        let away = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(away).unwrap();
+        let (trigger, drain) = crate::drain::channel();
+        let leadership = elect(client, Settings::new("ns", "lease"), drain);
+        let mut ended = std::pin::pin!(leadership.ended());
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut ended).await;
+        assert!(early.is_err(), "it goes on until the drain");
+        trigger.drain();
+        tokio::time::timeout(CALL, ended).await.unwrap();
+        assert!(!leadership.is_leader());
+    }
+
+    #[tokio::test]
     async fn work_runs_only_while_leading() {
         let (sender, receiver) = watch::channel(false);
         let (leadership, begun) = (Leadership(receiver), AtomicU32::new(0));
@@ -345,5 +378,6 @@ mod tests {
         }
         assert!(Leadership::alone().is_leader());
         Leadership::alone().elected().await;
+        Leadership::alone().ended().await;
     }
 }

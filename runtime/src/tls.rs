@@ -30,7 +30,7 @@ mod tests;
 pub use cell::IdentityCell;
 pub use client::{client_config, client_config_with_roots};
 pub use peer::PeerNames;
-pub use server::{ClientAuth, server_config};
+pub use server::{ClientAuth, server_config, server_config_offering};
 pub use session::{SESSION_TIME, SESSIONS};
 
 /// A certificate with its key, and what this process trusts.

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mesh_proto::identity::TrustDomain;
 use mesh_runtime::{
     drain::Drain,
     tls::{Identity, IdentityCell, read_certificates},
@@ -19,7 +18,7 @@ use crate::{
         Authority,
         signer::{Signed, Wish},
     },
-    authorize::{dns_names, own_name},
+    authorize::{Place, dns_names, own_name},
     csr,
     metrics::{Metrics, unix},
 };
@@ -28,7 +27,7 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(5);
 
 pub struct Own {
-    pub trust_domain: TrustDomain,
+    pub place: Place,
     pub life: Duration,
     pub authority: Arc<Authority>,
     pub metrics: Metrics,
@@ -40,10 +39,10 @@ impl Own {
         let now = SystemTime::now();
         let key = KeyPair::generate()?;
         let request = CertificateParams::default().serialize_request(&key)?.pem()?;
-        let id = own_name(&self.trust_domain);
+        let id = own_name(&self.place);
         let wish = Wish {
             id: &id,
-            dns: &dns_names(&id),
+            dns: &dns_names(&id, &self.place),
             key: &csr::proven_key(&request)?,
             life: self.life,
         };

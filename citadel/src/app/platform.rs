@@ -7,7 +7,7 @@ use anyhow::Context;
 use mesh_runtime::{
     apiserver,
     drain::Drain,
-    leader,
+    leader::{self, Leadership},
     ready::{Gate, Gates},
 };
 
@@ -31,6 +31,8 @@ const LEASE: &str = "citadel-leader";
 pub struct Platform {
     pub authority: Arc<Authority>,
     pub tokens: Tokens,
+    /// Among replicas; to be waited for before the process ends.
+    pub election: Option<Leadership>,
 }
 
 /// Starts everything that goes on beside the service. None: drained before there was an authority.
@@ -77,6 +79,7 @@ fn folder(settings: &Settings, gates: &Gates, drain: &Drain) -> anyhow::Result<P
     Ok(Platform {
         authority: Arc::new(authority),
         tokens: Tokens::Jwt(jwt),
+        election: None,
     })
 }
 
@@ -110,12 +113,16 @@ async fn kubernetes(
     tokio::spawn(publish::config_map::run(
         client.clone(),
         authority.clone(),
-        leadership,
+        leadership.clone(),
         metrics.clone(),
         drain.clone(),
     ));
     let tokens = Tokens::Kube(Arc::new(Kube::new(client, settings.jwt_audience.clone())));
-    Ok(Some(Platform { authority, tokens }))
+    Ok(Some(Platform {
+        authority,
+        tokens,
+        election: Some(leadership),
+    }))
 }
 
 /// Ready only when tokens can be checked: before, every workload would be refused.

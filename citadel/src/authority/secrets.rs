@@ -44,6 +44,8 @@ use crate::{
 pub const PLUGGED: &str = "cacerts";
 /// The root that citadel makes.
 pub const OWN: &str = "istio-ca-secret";
+/// How often it is tried to put back a root that was deleted.
+const AGAIN: Duration = Duration::from_secs(5);
 /// The longest sleep of the keeper: clocks may be set meanwhile.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -73,6 +75,8 @@ pub struct Keeper {
     choice: Choice,
     plugged: Option<Found>,
     own: Option<Found>,
+    /// The Secret with our own root was deleted, and could not be put back yet.
+    lost: bool,
     /// The trouble that was said last.
     said: Option<String>,
 }
@@ -85,6 +89,7 @@ impl Keeper {
             choice: Choice::default(),
             plugged: None,
             own: None,
+            lost: false,
             said: None,
         }
     }
@@ -205,22 +210,27 @@ impl Keeper {
     pub async fn follow(mut self, authority: Arc<Authority>, leadership: Leadership, drain: Drain) {
         let mut plugged = std::pin::pin!(self.secrets.watch(PLUGGED));
         let mut own = std::pin::pin!(self.secrets.watch(OWN));
+        // Each watch says its trouble once, until it goes on.
+        let mut troubled = [false; 2];
         loop {
             let wait = self.refresh(&authority, &leadership).await;
+            let wait = if self.lost { wait.min(AGAIN) } else { wait };
             tokio::select! {
                 Some(event) = plugged.next() => match event {
                     Ok(None) if self.plugged.is_some() => self.say(format!(
                         "{} is gone; its authority goes on signing until this process restarts, which then uses {}",
                         self.secrets.place(PLUGGED), self.secrets.place(OWN),
                     )),
-                    event => take(self.secrets.place(PLUGGED), event, &mut self.plugged, &mut self.said),
+                    event => take(self.secrets.place(PLUGGED), event, &mut self.plugged, &mut troubled[0]),
                 },
                 Some(event) = own.next() => match event {
                     // Somebody deleted it: the root in use is put back.
                     Ok(None) if self.own.is_some() && self.plugged.is_none() => self.put_back().await,
-                    event => take(self.secrets.place(OWN), event, &mut self.own, &mut self.said),
+                    event => take(self.secrets.place(OWN), event, &mut self.own, &mut troubled[1]),
                 },
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait) => if self.lost {
+                    self.put_back().await;
+                },
                 () = leadership.changed() => {}
                 () = drain.drained() => return,
             }
@@ -290,26 +300,29 @@ impl Keeper {
     async fn put_back(&mut self) {
         let Some(own) = &self.own else { return };
         let place = self.secrets.place(OWN);
-        tracing::warn!(
-            place,
-            "the Secret with the root was deleted; the root in use is put back"
-        );
+        if !std::mem::replace(&mut self.lost, true) {
+            tracing::warn!(
+                place,
+                "the Secret with the root was deleted; the root in use is put back"
+            );
+        }
         match self.secrets.create(OWN, &own.entries).await {
-            Ok(found) => self.own = Some(found),
-            Err(error) => self.say(format!("{error}; this process goes on with the root that it has")),
+            Ok(found) => {
+                tracing::info!(place, "the root is back");
+                (self.own, self.lost, self.said) = (Some(found), false, None);
+            }
+            Err(error) => self.say(format!(
+                "{error}; this process goes on with the root that it has, and tries again"
+            )),
         }
     }
 
+    /// Logs each trouble once.
     fn say(&mut self, text: String) {
-        say(&mut self.said, text);
-    }
-}
-
-/// Logs each trouble once.
-fn say(said: &mut Option<String>, text: String) {
-    if said.as_ref() != Some(&text) {
-        tracing::error!("{text}");
-        *said = Some(text);
+        if self.said.as_ref() != Some(&text) {
+            tracing::error!("{text}");
+            self.said = Some(text);
+        }
     }
 }
 
@@ -317,7 +330,7 @@ fn take(
     place: String,
     event: Result<Option<Found>, watcher::Error>,
     found: &mut Option<Found>,
-    said: &mut Option<String>,
+    troubled: &mut bool,
 ) {
     match event {
         Ok(now) => {
@@ -327,13 +340,16 @@ fn take(
                     there = now.is_some(),
                     "certificate authority material changed"
                 );
-                *said = None;
             }
             *found = now;
+            if std::mem::take(troubled) {
+                tracing::info!(place, "watched again");
+            }
         }
         Err(error) => {
-            if let Some(text) = apiserver::explain_watch(&error, &format!("watching {place}")) {
-                say(said, text);
+            let text = apiserver::explain_watch(&error, &format!("watching {place}"));
+            if let Some(text) = text.filter(|_| !std::mem::replace(troubled, true)) {
+                tracing::error!("{text}");
             }
         }
     }

@@ -2,7 +2,7 @@
 //! replica that leads writes; what was deleted or changed by others is put back at once, a new namespace has it at once.
 //!
 //! From: the authority, a watch of namespaces (metadata only), a watch of these ConfigMaps. Bounds: one write at a time,
-//! each at most [`CALL`]; failed ones wait for each other, with growing pauses. Rights: `get, list, watch` on
+//! each at most [`CALL`]; failed ones wait for each other, with growing pauses. Rights: `list, watch` on
 //! `namespaces`; `get, list, watch, patch` on `configmaps` of that name; `create` on `configmaps`.
 
 use std::{sync::Arc, time::Duration, time::SystemTime};

@@ -102,12 +102,24 @@ pub async fn apply(client: &Client, object: &Value) -> anyhow::Result<Change> {
         );
     }
     let after = patch(client, object, false).await?;
-    let version = |object: &DynamicObject| object.metadata.resource_version.clone();
     Ok(match before {
         None => Change::Created,
-        Some(before) if version(&before) == version(&after) => Change::Unchanged,
+        Some(before) if wanted(&before)? == wanted(&after)? => Change::Unchanged,
         Some(_) => Change::Configured,
     })
+}
+
+/// An object without what controllers write meanwhile.
+fn wanted(object: &DynamicObject) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(object)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        metadata
+            .retain(|name, _| !["resourceVersion", "generation", "managedFields"].contains(&name.as_str()));
+    }
+    Ok(value)
 }
 
 /// What the object would be, were it applied; nothing changes.

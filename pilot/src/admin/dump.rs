@@ -26,7 +26,7 @@ pub fn page(hub: &Hub, wanted: &Wanted) -> Response {
     let mut types = serde_json::Map::new();
     for kind in Type::ALL {
         let resources: Vec<Value> = catalog[kind.index()]
-            .values()
+            .iter()
             .map(|resource| {
                 let standing = proxy.with_session(|session| {
                     let versions = session.subscription(kind).versions();

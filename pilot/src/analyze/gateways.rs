@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use mesh_proto::finding::{self, Finding, Report};
+use mesh_proto::{
+    finding::{self, Finding, Report},
+    names,
+};
 
 use super::{Scene, describe};
 use crate::model::{
@@ -80,6 +83,20 @@ fn credentials(
         }
         namespaces.insert(&gateway.origin.namespace);
     }
+    for namespace in tls.clients.ca_credential.iter().flat_map(|_| &namespaces) {
+        let name = tls.clients.ca_credential.as_deref().unwrap_or_default();
+        let held = scene.world.credentials.get(&Key::new(*namespace, name));
+        if held.is_none_or(|credential| credential.ca_certificates.is_none()) {
+            let secret = describe(Kind::Secret, namespace, name);
+            let text =
+                format!("there is no {secret} with ca.crt; no client can be verified until it is there");
+            report.add(
+                finding::REFERENCED_RESOURCE_NOT_FOUND,
+                format!("{at}.tls.caCertCredentialName"),
+                text,
+            );
+        }
+    }
     for name in &tls.credentials {
         for namespace in &namespaces {
             let key = Key::new(*namespace, name);
@@ -100,7 +117,8 @@ fn credentials(
                 (Some(credential), Some(_)) => {
                     let mutual = matches!(tls.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual);
                     let ca = scene.world.credentials.contains_key(&Key::new(*namespace, format!("{name}-cacert")));
-                    if mutual && credential.ca_certificates.is_none() && !ca {
+                    let elsewhere = tls.clients.ca_credential.is_some() || tls.clients.accept_untrusted;
+                    if mutual && credential.ca_certificates.is_none() && !ca && !elsewhere {
                         report.add(
                             finding::INVALID_GATEWAY_CREDENTIAL,
                             path,
@@ -113,7 +131,7 @@ fn credentials(
     }
 }
 
-/// Does a Service of the workloads lead to the server's port?
+/// Does a Service of the workloads lead to the server's port, or to the port that it is bound to?
 fn port(scene: &Scene<'_>, server: &Server, workloads: &[&Workload], path: &str, report: &mut Report) {
     let Some(workload) = workloads.first() else { return };
     let services: Vec<_> = scene
@@ -131,8 +149,14 @@ fn port(scene: &Scene<'_>, server: &Server, workloads: &[&Workload], path: &str,
     if services.is_empty() {
         return;
     }
-    let leads = services.iter().flat_map(|service| &service.ports).any(|port| {
-        port.number == server.port
+    let all = services
+        .iter()
+        .flat_map(|service| service.ports.iter().map(move |port| (service, port)));
+    let leads = all.into_iter().any(|(service, port)| {
+        let translates = !service
+            .labels
+            .contains_key(names::label::NO_GATEWAY_PORT_TRANSLATION);
+        (port.number == server.port && translates)
             || match &port.target {
                 TargetPort::Number(number) => *number == server.port,
                 TargetPort::Name(name) => workload.named_ports.get(name) == Some(&server.port),
@@ -229,10 +253,9 @@ fn shared_certificates(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn same_certificate(a: &ServerTls, b: &ServerTls) -> bool {
-    let files = |tls: &ServerTls| tls.certificate.clone().zip(tls.private_key.clone());
     match (a.credentials.is_empty(), b.credentials.is_empty()) {
         (false, false) => a.credentials.iter().any(|name| b.credentials.contains(name)),
-        (true, true) => files(a).is_some_and(|pair| files(b) == Some(pair)),
+        (true, true) => a.files.iter().any(|pair| b.files.contains(pair)),
         _ => false,
     }
 }

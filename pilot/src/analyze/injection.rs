@@ -92,7 +92,8 @@ fn decided(scene: &Scene<'_>, pod: &Pod) -> Option<Decision> {
     let revision = labels
         .get(label::REVISION)
         .map_or(installed::DEFAULT_REVISION, String::as_str);
-    decide::decide(pod, labels, &installed::settings(&scene.installed, revision)).ok()
+    let settings = installed::settings(&scene.installed, revision);
+    decide::decide(pod, labels, scene.world.mesh.system_namespace(), &settings).ok()
 }
 
 fn labels(scene: &Scene<'_>, namespace: &Namespace, report: &mut Report) {

@@ -210,6 +210,24 @@ fn gateways() {
         &(gateway("gw", SERVER) + &served + &front),
         &["IST0162 gw spec.servers[0].port.number"],
     );
+    // Port 80 is bound at 8080 then, so it is led to; 8080 itself is too, and where nothing is translated, only it.
+    let behind = |labels: &str| {
+        object(
+            Kind::Service,
+            "front",
+            "{selector: {istio: ingressgateway}, ports: [{name: http, port: 80, targetPort: 8080}]}",
+        )
+        .replace("metadata: {", &format!("metadata: {{labels: {{{labels}}}, "))
+    };
+    let inner = SERVER.replace("number: 80,", "number: 8080,");
+    check(&(gateway("gw", SERVER) + &served + &behind("")), &[]);
+    check(&(gateway("gw", &inner) + &served + &behind("")), &[]);
+    let off = behind("experimental.istio.io/disable-gateway-port-translation: 'true'");
+    check(&(gateway("gw", &inner) + &served + &off), &[]);
+    check(
+        &(gateway("gw", SERVER) + &served + &off),
+        &["IST0162 gw spec.servers[0].port.number"],
+    );
     let secure = "{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}";
     check(
         &gateway("gw", secure),

@@ -1,4 +1,5 @@
-//! VirtualServices that contradict each other (IST0109, IST0140) or their gateways (IST0132). Routes that cannot be
+//! VirtualServices that contradict each other (IST0109, IST0140) or their gateways (IST0132), or delegate to what cannot
+//! take over (IST0101, IST0130). Routes that cannot be
 //! reached (IST0130, IST0131) are found by `validate`, which needs one object only.
 
 use std::collections::BTreeMap;
@@ -6,13 +7,17 @@ use std::collections::BTreeMap;
 use mesh_proto::finding::{self, Finding};
 
 use super::{Scene, describe};
-use crate::model::{GatewayRef, Host, VirtualService, Visibility, route::HttpAction};
+use crate::{
+    model::{GatewayRef, Host, VirtualService, Visibility, route::HttpAction},
+    snapshot::delegate,
+};
 
 pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
     conflicts(scene, findings);
     for service in scene.world.virtual_services.values() {
         not_in_gateway(scene, service, findings);
         without_subset(scene, service, findings);
+        delegates(scene, service, findings);
     }
 }
 
@@ -69,6 +74,36 @@ pub(super) fn meet((own_a, a): (&str, &Visibility), (own_b, b): (&str, &Visibili
         (other, Private) => other.allows(own_a, own_b),
         (Namespaces(a), Namespaces(b)) => !a.is_disjoint(b),
     }
+}
+
+/// Routes that delegate: to something that can be delegated to (IST0101), none of whose routes asks for what the delegating
+/// one excludes (IST0130).
+fn delegates(scene: &Scene<'_>, service: &VirtualService, findings: &mut Vec<Finding>) {
+    let mut report = scene.report(&service.origin);
+    for (i, route) in service.http.iter().enumerate() {
+        let HttpAction::Delegate { to, .. } = &route.action else {
+            continue;
+        };
+        let path = format!("spec.http[{i}].delegate");
+        match delegate::find(service, to, &scene.world.virtual_services) {
+            Err(why) => {
+                let text = format!("{why}; what this route matches goes on to the next one");
+                report.add(finding::REFERENCED_RESOURCE_NOT_FOUND, path, text);
+            }
+            Ok(other) => {
+                for (j, inner) in other.http.iter().enumerate() {
+                    if delegate::join(route, inner, other).is_none() {
+                        let text = format!(
+                            "http[{j}] of VirtualService {to} is never used here: none of the conditions of this route fits \
+                             all that it asks for; each must be the same or wider"
+                        );
+                        report.add(finding::UNREACHABLE_RULE, path.clone(), text);
+                    }
+                }
+            }
+        }
+    }
+    findings.append(&mut report.findings);
 }
 
 /// A gateway sends to a host as a whole what the mesh's own traffic has divided into subsets.

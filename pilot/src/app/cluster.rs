@@ -47,7 +47,8 @@ impl Cluster {
         &self.board
     }
 
-    /// Starts everything else, once the cluster is known. The gate opens when Kubernetes can ask.
+    /// Starts everything else, once the cluster is known. The gate opens when Kubernetes can ask. To be waited for
+    /// before the process ends: see [`Leadership::ended`].
     pub async fn start(
         self,
         settings: &Settings,
@@ -55,7 +56,7 @@ impl Cluster {
         cell: &IdentityCell,
         listening: Gate,
         drain: &Drain,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Leadership>, Error> {
         let place = settings.installation();
         let base = injection(settings);
         let values = values::watch(self.client.clone(), &place, base, drain.clone());
@@ -79,10 +80,13 @@ impl Cluster {
         let shared = self.elect(&settings.namespace, LEASE.to_owned(), drain);
         // Each revision has webhooks of its own, and so a leader of its own for them.
         let lease = place.named(LEASE);
+        let mut all = vec![shared.clone()];
         let own = if lease == LEASE {
             shared.clone()
         } else {
-            self.elect(&settings.namespace, lease, drain)
+            let own = self.elect(&settings.namespace, lease, drain);
+            all.push(own.clone());
+            own
         };
         spawn(
             cert::keep(self.client.clone(), settings.webhooks(), cell, own),
@@ -91,7 +95,7 @@ impl Cluster {
         if settings.write_status {
             spawn(status::writer::write(self.client, hub.clone(), shared), drain);
         }
-        Ok(())
+        Ok(all)
     }
 
     fn elect(&self, namespace: &str, lease: String, drain: &Drain) -> Leadership {

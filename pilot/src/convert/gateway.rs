@@ -5,7 +5,7 @@ use mesh_proto::kube::{Object, networking as api};
 use super::port;
 use crate::model::{
     Gateway, Host, Origin, Protocol, Selector, Server,
-    gateway::{HostScope, ServerHost, ServerTls, ServerTlsMode, TlsVersion},
+    gateway::{Clients, HostScope, ServerHost, ServerTls, ServerTlsMode, TlsVersion},
 };
 
 pub fn convert(object: &Object<api::Gateway>, origin: Origin) -> Gateway {
@@ -51,7 +51,7 @@ pub fn scope(namespace: &str) -> HostScope {
     }
 }
 
-fn server_tls(tls: &api::ServerTls, protocol: &str) -> ServerTls {
+pub fn server_tls(tls: &api::ServerTls, protocol: &str) -> ServerTls {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let encrypted = protocol.eq_ignore_ascii_case("HTTPS") || protocol.eq_ignore_ascii_case("TLS");
     let version = |version: Option<api::TlsVersion>| match version? {
@@ -78,14 +78,32 @@ fn server_tls(tls: &api::ServerTls, protocol: &str) -> ServerTls {
             .into_iter()
             .chain(tls.credential_names.iter().cloned())
             .collect(),
-        certificate: some(&tls.server_certificate),
-        private_key: some(&tls.private_key),
-        ca_certificates: some(&tls.ca_certificates),
-        subject_alt_names: tls.subject_alt_names.clone(),
+        files: files(tls),
+        clients: Clients {
+            ca_credential: some(&tls.ca_cert_credential_name),
+            ca_certificates: some(&tls.ca_certificates).or_else(|| {
+                let mut of_pairs = tls.tls_certificates.iter();
+                of_pairs.find_map(|pair| some(&pair.ca_certificates))
+            }),
+            revoked: some(&tls.ca_crl),
+            subject_alt_names: tls.subject_alt_names.clone(),
+            key_hashes: tls.verify_certificate_spki.clone(),
+            certificate_hashes: tls.verify_certificate_hash.clone(),
+            accept_untrusted: tls.insecure_skip_verify.unwrap_or(false),
+        },
         minimum: version(tls.min_protocol_version),
         maximum: version(tls.max_protocol_version),
         cipher_suites: tls.cipher_suites.clone(),
+        curves: tls.ecdh_curves.clone(),
     }
+}
+
+fn files(tls: &api::ServerTls) -> Vec<(String, String)> {
+    let one = (!tls.server_certificate.is_empty())
+        .then(|| (tls.server_certificate.clone(), tls.private_key.clone()));
+    let pairs = tls.tls_certificates.iter();
+    let pairs = pairs.map(|pair| (pair.server_certificate.clone(), pair.private_key.clone()));
+    one.into_iter().chain(pairs).collect()
 }
 
 #[cfg(test)]

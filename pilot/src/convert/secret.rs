@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1 as core;
 use mesh_proto::finding::{self, Report};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
 use crate::model::{Credential, Item, Origin};
+
+const REVOKED: &str = "ca.crl";
 
 /// Other Secrets mean nothing. A certificate that does not fit its key is an error, so the last good one stays.
 pub fn convert(object: &core::Secret, origin: Origin, report: &mut Report) -> Option<Item> {
@@ -28,13 +30,22 @@ pub fn convert(object: &core::Secret, origin: Origin, report: &mut Report) -> Op
     let ca = ["ca.crt", "cacert"]
         .iter()
         .find_map(|name| Some((*name, data.get(*name)?)));
+    let revoked = data.get(REVOKED).cloned();
+    if let Some(pem) = &revoked {
+        readable_list(pem, report)?;
+    }
     let pair = data.contains_key(certificate) && data.contains_key(key);
     if !declared && !pair {
         // Perhaps only a CA, beside the credential `x` in a Secret called `x-cacert`.
         let (name, ca) = ca?;
         certificates(name, ca, report)?;
-        let (certificate, private_key) = (Vec::new(), Vec::new());
-        return Some(credential(origin, certificate, private_key, Some(ca.clone())));
+        return Some(item(Credential {
+            origin,
+            certificate: Vec::new(),
+            private_key: Vec::new(),
+            ca_certificates: Some(ca.clone()),
+            revoked,
+        }));
     }
     let chain = certificates(
         certificate,
@@ -62,22 +73,41 @@ pub fn convert(object: &core::Secret, origin: Origin, report: &mut Report) -> Op
     if let Some((name, ca)) = ca {
         certificates(name, ca, report)?;
     }
-    let certificate = data.get(certificate).cloned().unwrap_or_default();
-    Some(credential(
+    Some(item(Credential {
         origin,
-        certificate,
-        key_pem,
-        ca.map(|(_, ca)| ca.clone()),
-    ))
+        certificate: data.get(certificate).cloned().unwrap_or_default(),
+        private_key: key_pem,
+        ca_certificates: ca.map(|(_, ca)| ca.clone()),
+        revoked,
+    }))
 }
 
-fn credential(origin: Origin, certificate: Vec<u8>, private_key: Vec<u8>, ca: Option<Vec<u8>>) -> Item {
-    Item::Credential(Arc::new(Credential {
-        origin,
-        certificate,
-        private_key,
-        ca_certificates: ca,
-    }))
+fn item(credential: Credential) -> Item {
+    Item::Credential(Arc::new(credential))
+}
+
+/// At least one list of revoked certificates, all of them readable.
+fn readable_list(pem: &[u8], report: &mut Report) -> Option<()> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let why = match lists {
+        Ok(lists) if lists.is_empty() => "holds no X509 CRL in PEM".to_owned(),
+        Ok(lists) => {
+            let broken = lists
+                .iter()
+                .find_map(|list| x509_parser::parse_x509_crl(list).err());
+            match broken {
+                None => return Some(()),
+                Some(error) => format!("no list of revoked certificates: {error}"),
+            }
+        }
+        Err(error) => format!("no list of revoked certificates in PEM: {error}"),
+    };
+    report.add(
+        finding::INVALID_GATEWAY_CREDENTIAL,
+        format!("data.{REVOKED}"),
+        why,
+    );
+    None
 }
 
 /// At least one certificate, all of them readable.
@@ -187,6 +217,14 @@ mod tests {
                 (Meaning::Invalid, vec![path.to_owned()])
             );
         };
+        check(
+            &[
+                ("tls.crt", &certificate),
+                ("tls.key", &key),
+                ("ca.crl", &certificate),
+            ],
+            "data.ca.crl",
+        );
         check(&[("tls.crt", &certificate), ("tls.key", &other)], "data.tls.key");
         check(&[("tls.crt", "x"), ("tls.key", &key)], "data.tls.crt");
         check(&[("tls.crt", &certificate), ("tls.key", "x")], "data.tls.key");

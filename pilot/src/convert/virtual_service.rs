@@ -27,7 +27,7 @@ pub fn convert(object: &Object<api::VirtualService>, origin: Origin, mesh: &Mesh
         }
     }
     let mut gateways = gateways(&spec.gateways, &namespace);
-    if gateways.is_empty() {
+    if gateways.is_empty() && !hosts.is_empty() {
         gateways.push(GatewayRef::Mesh);
     }
     VirtualService {
@@ -71,6 +71,7 @@ fn gateways(names: &[String], own: &str) -> Vec<GatewayRef> {
 fn http_route(route: &api::HttpRoute, namespace: &str) -> HttpRoute {
     HttpRoute {
         name: route.name.clone(),
+        delegate: None,
         matches: route
             .matches
             .iter()
@@ -104,11 +105,6 @@ fn action(route: &api::HttpRoute, namespace: &str) -> HttpAction {
             body,
         });
     }
-    let destinations = route.route.iter().map(|entry| HttpDestination {
-        destination: destination(&entry.destination, namespace),
-        weight: entry.weight,
-        headers: headers(entry.headers.as_ref()),
-    });
     let rewrite = route.rewrite.as_ref().map(|rewrite| Rewrite {
         uri: rewrite.uri.clone(),
         authority: rewrite.authority.clone(),
@@ -116,6 +112,18 @@ fn action(route: &api::HttpRoute, namespace: &str) -> HttpAction {
             pattern: regex.pattern.clone(),
             replacement: regex.rewrite.clone(),
         }),
+    });
+    if let Some(delegate) = &route.delegate {
+        let place = some_text(&delegate.namespace).unwrap_or_else(|| namespace.to_owned());
+        return HttpAction::Delegate {
+            to: Key::new(place, &delegate.name),
+            rewrite,
+        };
+    }
+    let destinations = route.route.iter().map(|entry| HttpDestination {
+        destination: destination(&entry.destination, namespace),
+        weight: entry.weight,
+        headers: headers(entry.headers.as_ref()),
     });
     HttpAction::Forward {
         destinations: destinations.collect(),
@@ -135,7 +143,12 @@ fn redirect(redirect: &api::Redirect) -> Redirect {
         } else {
             redirect.uri.clone().filter(|uri| !uri.is_empty())
         },
-        uri_prefix: prefix.map(str::to_owned),
+        uri_prefix: prefix.map(str::to_owned).or_else(|| {
+            redirect
+                .prefix_rewrite
+                .clone()
+                .filter(|prefix| !prefix.is_empty())
+        }),
         authority: redirect
             .authority
             .clone()
@@ -169,6 +182,7 @@ fn http_match(matched: &api::HttpMatch, namespace: &str) -> HttpMatch {
     };
     HttpMatch {
         name: matched.name.clone(),
+        stat_prefix: matched.stat_prefix.clone(),
         uri: matched.uri.as_ref().and_then(string_match),
         ignore_uri_case: matched.ignore_uri_case,
         scheme: matched.scheme.as_ref().and_then(string_match),

@@ -14,7 +14,7 @@ use crate::{
         DestinationPolicy, Endpoint, MtlsMode, Origin, Protocol, Resolution, Selector, Service, ServicePort,
         policy::PortPolicy,
     },
-    view::{View, telemetry_host},
+    view::View,
 };
 
 /// One cluster to be.
@@ -76,7 +76,7 @@ impl Destination<'_> {
         let automatic = view.mesh().enable_auto_mtls && !service.is_external();
         let original = matches!(resolution, Resolution::Headless | Resolution::None);
         // Telemetry takes mutual TLS by itself, without a proxy whose presence its endpoints could tell.
-        let records = service.host == telemetry_host() && self.port.number == names::port::TELEMETRY;
+        let records = service.host == view.telemetry_host() && self.port.number == names::port::TELEMETRY;
         let mtls = match (automatic, original) {
             _ if records => Mtls::Always,
             (false, _) => Mtls::Never,

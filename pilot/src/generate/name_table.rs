@@ -75,7 +75,7 @@ fn pods(view: &View<'_>, service: &Service) -> BTreeMap<String, Entry> {
 }
 
 /// Endpoints that DNS tells.
-fn reachable<'a>(view: &View<'a>, service: &'a Service) -> impl Iterator<Item = &'a Endpoint> {
+fn reachable<'a>(view: &'a View<'_>, service: &'a Service) -> impl Iterator<Item = &'a Endpoint> {
     let endpoints = &view.snapshot.endpoints.value;
     let key = service.key();
     service

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mesh_proto::names::port;
+use mesh_proto::names::{self, port};
 
 use crate::{
-    model::{Protocol, Service, TargetPort},
+    model::{Protocol, Service, ServicePort, TargetPort},
     view::View,
 };
 
@@ -30,22 +30,10 @@ const PROXY: &[u16] = &[
 
 /// By number. Where two services disagree about a port, the older one counts.
 pub fn ports(view: &View<'_>) -> Vec<OwnPort> {
-    let viewer = view.viewer;
     let mut ports: BTreeMap<u16, OwnPort> = BTreeMap::new();
-    for service in view.snapshot.services.of_namespace(&viewer.namespace) {
-        if !service
-            .selector
-            .as_ref()
-            .is_some_and(|selector| selector.matches(&viewer.labels))
-        {
-            continue;
-        }
+    for service in selecting(view) {
         for declared in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            let number = match &declared.target {
-                TargetPort::Number(number) => Some(*number),
-                TargetPort::Name(name) => viewer.named_ports.get(name).copied(),
-            };
-            let Some(number) = number.filter(|number| *number > 0 && !PROXY.contains(number)) else {
+            let Some(number) = target(view, declared) else {
                 continue;
             };
             ports.entry(number).or_insert_with(|| OwnPort {
@@ -59,10 +47,36 @@ pub fn ports(view: &View<'_>) -> Vec<OwnPort> {
     ports.into_values().collect()
 }
 
-/// The port of the gateway's workload that is behind a port of its service; without a service, the port itself.
-pub fn behind(view: &View<'_>, service_port: u16) -> u16 {
-    let own = ports(view);
-    own.iter()
-        .find(|port| port.service_port == service_port)
-        .map_or(service_port, |port| port.number)
+/// The port that a gateway's server is bound to: what the oldest Service that selects the gateway's pods and has the
+/// server's port leads to; where there is none, the port itself. A Service may say that it does not count for this.
+pub fn behind(view: &View<'_>, server_port: u16) -> u16 {
+    selecting(view)
+        .filter(|service| {
+            !service
+                .labels
+                .contains_key(names::label::NO_GATEWAY_PORT_TRANSLATION)
+        })
+        .flat_map(|service| &service.ports)
+        .filter(|port| port.number == server_port && port.protocol != Protocol::Udp)
+        .find_map(|port| target(view, port))
+        .unwrap_or(server_port)
+}
+
+/// The services that select the viewer's workload, the oldest first.
+fn selecting<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Service>> {
+    let viewer = view.viewer;
+    let all = view.snapshot.services.of_namespace(&viewer.namespace).iter();
+    all.filter(|service| {
+        let selector = service.selector.as_ref();
+        selector.is_some_and(|selector| selector.matches(&viewer.labels))
+    })
+}
+
+/// The workload's port behind a service's one, if it has it and it is not one of the proxy's own.
+fn target(view: &View<'_>, port: &ServicePort) -> Option<u16> {
+    let number = match &port.target {
+        TargetPort::Number(number) => *number,
+        TargetPort::Name(name) => view.viewer.named_ports.get(name).copied()?,
+    };
+    (number > 0 && !PROXY.contains(&number)).then_some(number)
 }

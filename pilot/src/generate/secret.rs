@@ -29,19 +29,23 @@ pub enum Part {
     Roots,
 }
 
+/// Under which name the roots of a Secret travel: one named `x-cacert` is the roots of credential `x` itself.
+pub fn roots_name(secret: &str) -> String {
+    if secret.ends_with(ROOTS) {
+        secret.to_owned()
+    } else {
+        format!("{secret}{ROOTS}")
+    }
+}
+
 /// The secrets that one credential makes.
 pub fn inputs(credential: &Arc<Credential>) -> Vec<Input> {
-    let name = format!("{}{}", names::SECRET_CREDENTIAL_PREFIX, credential.origin.name);
+    let prefixed = |name: &str| format!("{}{name}", names::SECRET_CREDENTIAL_PREFIX);
+    let name = prefixed(&credential.origin.name);
     let mut inputs = Vec::new();
     if credential.ca_certificates.is_some() {
-        // A Secret named `x-cacert` is the roots of credential `x` itself.
-        let roots = if name.ends_with(ROOTS) {
-            name.clone()
-        } else {
-            format!("{name}{ROOTS}")
-        };
         inputs.push(Input {
-            name: roots,
+            name: prefixed(&roots_name(&credential.origin.name)),
             credential: credential.clone(),
             part: Part::Roots,
         });
@@ -66,6 +70,7 @@ pub fn generate(input: &Input) -> Secret {
         }),
         Part::Roots => Type::ValidationContext(CertificateValidationContext {
             trusted_ca: credential.ca_certificates.as_deref().map(inline_bytes),
+            crl: credential.revoked.as_deref().map(inline_bytes),
             ..CertificateValidationContext::default()
         }),
     };

@@ -18,14 +18,14 @@
 //!
 //! | API group | Resources | Verbs | Scope | For |
 //! | --- | --- | --- | --- | --- |
-//! | (core) | `namespaces`, `services`, `pods` | get, list, watch | cluster | discovery, injection |
-//! | (core) | `nodes` | get, list, watch | cluster | zones; optional |
-//! | (core) | `secrets` | get, list, watch | cluster | certificates of gateways; optional |
-//! | `discovery.k8s.io` | `endpointslices` | get, list, watch | cluster | discovery |
+//! | (core) | `namespaces`, `services`, `pods` | list, watch | cluster | discovery, injection |
+//! | (core) | `nodes` | list, watch | cluster | zones; optional |
+//! | (core) | `secrets` | list, watch | cluster | certificates of gateways; optional |
+//! | `discovery.k8s.io` | `endpointslices` | list, watch | cluster | discovery |
 //! | `networking.istio.io`, `security.istio.io`, `telemetry.istio.io`, `extensions.istio.io` | all kinds | get, list, watch | cluster | configuration |
-//! | the same | all kinds, `/status` | get, patch | cluster | status conditions; optional |
-//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations`, `validatingwebhookconfigurations` | get, list, watch, patch | cluster | `caBundle` |
-//! | (core) | `configmaps` | get, list, watch | system namespace | settings of the mesh and of injection |
+//! | the same | all kinds, `/status` | patch | cluster | status conditions; optional |
+//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations`, `validatingwebhookconfigurations` | list, watch, patch | cluster | `caBundle` |
+//! | (core) | `configmaps` | list, watch | system namespace | settings of the mesh and of injection |
 //! | `coordination.k8s.io` | `leases` | get, create, update | system namespace | which replica writes |
 //!
 //! Which kinds are served, and whether the server is ready, is asked at `/apis/…` and `/readyz`; Kubernetes lets every

@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use mesh_proto::names::{DEFAULT_REVISION, SYSTEM_NAMESPACE, annotation, container, label, port};
+use mesh_proto::names::{DEFAULT_REVISION, annotation, container, label, port};
 
 use super::{Refusal, Settings, annotated, labelled};
 use crate::model::Labels;
@@ -84,8 +84,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Namespaces that never get sidecars.
-const SYSTEM_NAMESPACES: [&str; 4] = [SYSTEM_NAMESPACE, "kube-system", "kube-public", "kube-node-lease"];
+/// Kubernetes' own namespaces, which never get sidecars.
+const KUBERNETES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 /// Ports of the proxy's own.
 const OWN_PORTS: [u16; 8] = [
     port::OUTBOUND,
@@ -98,7 +98,13 @@ const OWN_PORTS: [u16; 8] = [
     port::STATS,
 ];
 
-pub fn decide(pod: &Pod, namespace_labels: &Labels, settings: &Settings) -> Result<Decision, Refusal> {
+/// `system` is the namespace of the control plane.
+pub fn decide(
+    pod: &Pod,
+    namespace_labels: &Labels,
+    system: &str,
+    settings: &Settings,
+) -> Result<Decision, Refusal> {
     let skip = |reason: Reason| Ok(Decision::Skip(reason));
     let spec = pod.spec.as_ref();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -107,11 +113,7 @@ pub fn decide(pod: &Pod, namespace_labels: &Labels, settings: &Settings) -> Resu
     }
     let pod_says = pod_policy(pod)?;
     let asks_for_gateway = pod_says == Some(true) && role(pod) == Ok(Role::Gateway);
-    let system = match namespace {
-        SYSTEM_NAMESPACE => !asks_for_gateway,
-        other => SYSTEM_NAMESPACES.contains(&other),
-    };
-    if system {
+    if KUBERNETES.contains(&namespace) || (namespace == system && !asks_for_gateway) {
         return skip(Reason::SystemNamespace(namespace.to_owned()));
     }
     if pod_says == Some(false) {

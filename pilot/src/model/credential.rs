@@ -13,6 +13,8 @@ pub struct Credential {
     pub private_key: Vec<u8>,
     /// `ca.crt` or `cacert`, for MUTUAL.
     pub ca_certificates: Option<Vec<u8>>,
+    /// `ca.crl`: certificates that the authorities have revoked.
+    pub revoked: Option<Vec<u8>>,
 }
 
 /// Never shows the key.

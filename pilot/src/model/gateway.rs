@@ -115,14 +115,32 @@ pub struct ServerTls {
     pub https_redirect: bool,
     /// Secrets of the gateway workload's namespace, in order; not empty for SIMPLE and MUTUAL unless files are given.
     pub credentials: Vec<String>,
-    pub certificate: Option<String>,
-    pub private_key: Option<String>,
-    pub ca_certificates: Option<String>,
-    pub subject_alt_names: Vec<String>,
+    /// Certificate chains and their keys, in files of the gateway's pods.
+    pub files: Vec<(String, String)>,
+    pub clients: Clients,
     pub minimum: Option<TlsVersion>,
     pub maximum: Option<TlsVersion>,
     /// OpenSSL names; TLS up to 1.2 only.
     pub cipher_suites: Vec<String>,
+    /// By preference.
+    pub curves: Vec<String>,
+}
+
+/// How clients are verified, where they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Clients {
+    /// The Secret with the authorities; else that of the first credential counts.
+    pub ca_credential: Option<String>,
+    /// A file with the authorities.
+    pub ca_certificates: Option<String>,
+    /// A file with revoked certificates.
+    pub revoked: Option<String>,
+    pub subject_alt_names: Vec<String>,
+    /// SHA-256 in Base64, and in hexadecimal digits.
+    pub key_hashes: Vec<String>,
+    pub certificate_hashes: Vec<String>,
+    /// Any certificate will do.
+    pub accept_untrusted: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

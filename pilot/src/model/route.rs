@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{GatewayRef, Host, Labels, Origin, Percent, StringMatch, ValueMatch, Visibility};
+use super::{GatewayRef, Host, Key, Labels, Origin, Percent, StringMatch, ValueMatch, Visibility};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualService {
     pub origin: Origin,
-    /// Resolved, no host twice.
+    /// Resolved, no host twice. Empty in one that others delegate to: by itself it does nothing.
     pub hosts: Vec<Host>,
-    /// Never empty: without `gateways` it is the mesh.
+    /// Without `gateways` it is the mesh; empty where there are no hosts.
     pub gateways: Vec<GatewayRef>,
     pub visibility: Visibility,
     /// In order: the first that matches counts.
@@ -46,6 +46,8 @@ pub struct Destination {
 pub struct HttpRoute {
     /// Empty when unnamed.
     pub name: String,
+    /// The VirtualService that it was taken from by delegation.
+    pub delegate: Option<Origin>,
     /// One of them must match; empty matches everything.
     pub matches: Vec<HttpMatch>,
     pub action: HttpAction,
@@ -81,6 +83,11 @@ pub enum HttpAction {
     },
     Redirect(Redirect),
     Respond(DirectResponse),
+    /// The routes of another VirtualService stand here; never in a snapshot (see `snapshot::delegate`).
+    Delegate {
+        to: Key,
+        rewrite: Option<Rewrite>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +100,8 @@ pub struct HttpDestination {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HttpMatch {
     pub name: String,
+    /// Stock Envoys count the requests under this name; empty: they do not.
+    pub stat_prefix: String,
     pub uri: Option<StringMatch>,
     /// Only `Exact` and `Prefix` of `uri` can ignore case.
     pub ignore_uri_case: bool,

@@ -1,6 +1,6 @@
 //! Which types of resources a new snapshot can have changed, and small sets of types.
 
-use mesh_proto::xds::Type;
+use mesh_proto::{node::NodeKind, xds::Type};
 
 use crate::{generate, snapshot::Snapshot};
 
@@ -57,11 +57,16 @@ impl FromIterator<Type> for Types {
     }
 }
 
-/// The types that read an index which has changed between two snapshots.
+/// The types that read an index which has changed between two snapshots, for some kind of proxy.
 pub fn types(before: &Snapshot, after: &Snapshot) -> Types {
+    let since = generate::since_whole;
     Type::ALL
         .into_iter()
-        .filter(|kind| generate::since(before, *kind) != generate::since(after, *kind))
+        .filter(|kind| {
+            [NodeKind::Sidecar, NodeKind::Router]
+                .iter()
+                .any(|node| since(before, *kind, *node) != since(after, *kind, *node))
+        })
         .collect()
 }
 

@@ -10,12 +10,10 @@ use std::{
 };
 
 use mesh_proto::{
-    envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    },
+    envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse},
     xds::{
         Encoded, Resources, Type, Version,
-        server::{Event, Rejection, Subscription},
+        server::{Event, News, Rejection, Subscription},
     },
 };
 
@@ -37,7 +35,7 @@ pub struct Record {
 /// A response in the form that the stream speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
-    Delta(DeltaDiscoveryResponse),
+    Delta(News),
     Sotw(DiscoveryResponse),
 }
 
@@ -122,7 +120,7 @@ impl Session {
             if KEPT.contains(&kind) && self.subscriptions[i].asked() {
                 self.retained[i].extend(gone(&old, &target[i]));
             }
-            self.retained[i].retain(|name, _| !target[i].contains_key(name));
+            self.retained[i].retain(|own| !target[i].contains(&own.name));
             self.dirty.insert(kind);
         }
     }
@@ -146,6 +144,10 @@ impl Session {
                 record.time = now;
             }
             Event::Subscribed | Event::Changed | Event::Stale | Event::TooManyNames => {}
+        }
+        let has_all = matches!(event, Event::Accepted | Event::Subscribed);
+        if has_all && self.retained[i].is_empty() {
+            self.subscriptions[i].settle(&self.target[i]);
         }
         self.dirty.insert(kind);
         if kind == Type::Endpoint {
@@ -210,11 +212,7 @@ impl Session {
             self.respond(kind, &target)
         } else {
             let mut both = Resources::clone(&self.target[i]);
-            both.extend(
-                self.retained[i]
-                    .iter()
-                    .map(|(name, resource)| (name.clone(), resource.clone())),
-            );
+            both.extend(self.retained[i].iter().cloned());
             self.respond(kind, &both)
         };
         match &response {
@@ -229,6 +227,10 @@ impl Session {
     }
 
     fn respond(&mut self, kind: Type, resources: &Resources) -> Option<Response> {
+        // What follows is for clusters that are sent, and costs more than to see that there are none.
+        if kind == Type::Cluster && !self.subscription(kind).pending(resources) {
+            return None;
+        }
         let before: BTreeMap<Arc<str>, Version> = match kind {
             Type::Cluster => self
                 .subscription(kind)
@@ -242,7 +244,7 @@ impl Session {
         let response = if self.sotw {
             Response::Sotw(subscription.sotw_response(resources, &version)?)
         } else {
-            Response::Delta(subscription.delta_response(resources, &version)?)
+            Response::Delta(subscription.delta_news(resources, &version)?)
         };
         match kind {
             Type::Cluster => self.clusters_sent(&response, resources, &before),
@@ -260,18 +262,14 @@ impl Session {
         before: &BTreeMap<Arc<str>, Version>,
     ) {
         let sent: Vec<&Arc<Encoded>> = match response {
-            Response::Delta(response) => response
-                .resources
-                .iter()
-                .filter_map(|own| resources.get(own.name.as_str()))
-                .collect(),
+            Response::Delta(response) => response.resources.iter().collect(),
             // The whole state, of which most was there before.
             Response::Sotw(_) => resources
-                .values()
+                .iter()
                 .filter(|own| before.get(&own.name) != Some(&own.version))
                 .collect(),
         };
-        let by_eds = |own: &&&Arc<Encoded>| self.target[Type::Endpoint.index()].contains_key(&own.name);
+        let by_eds = |own: &&&Arc<Encoded>| self.target[Type::Endpoint.index()].contains(&own.name);
         let (known, new): (Vec<_>, Vec<_>) = sent
             .iter()
             .filter(by_eds)
@@ -323,10 +321,11 @@ impl Session {
 }
 
 /// What is in `old` and not in `new`. Both are in the same order, and most names are the very same text.
-fn gone(old: &Resources, new: &Resources) -> Vec<(Arc<str>, Arc<Encoded>)> {
-    let mut new = new.keys().peekable();
+fn gone(old: &Resources, new: &Resources) -> Vec<Arc<Encoded>> {
+    let mut new = new.names().peekable();
     let mut gone = Vec::new();
-    for (name, resource) in old {
+    for resource in old.iter() {
+        let name = &resource.name;
         while new
             .next_if(|other| !Arc::ptr_eq(other, name) && *other < name)
             .is_some()
@@ -335,7 +334,7 @@ fn gone(old: &Resources, new: &Resources) -> Vec<(Arc<str>, Arc<Encoded>)> {
             .next_if(|other| Arc::ptr_eq(other, name) || *other == name)
             .is_none()
         {
-            gone.push((name.clone(), resource.clone()));
+            gone.push(resource.clone());
         }
     }
     gone

@@ -1,5 +1,7 @@
 //! A change reaches whom it concerns, and nobody else.
 
+use mesh_proto::xds::Type;
+
 use super::*;
 use crate::{
     serve::proxy::Proxy,
@@ -50,8 +52,8 @@ fn endpoints_touch_nothing_but_endpoints() {
     assert_eq!(changed(&before, &after), [Type::Endpoint]);
     let differing: Vec<&Arc<str>> = after[Type::Endpoint.index()]
         .iter()
-        .filter(|(name, resource)| before[Type::Endpoint.index()].get(*name) != Some(resource))
-        .map(|(name, _)| name)
+        .filter(|own| before[Type::Endpoint.index()].get(&own.name) != Some(own))
+        .map(|own| &own.name)
         .collect();
     assert_eq!(differing.len(), 1, "only the cluster concerned: {differing:?}");
 }
@@ -119,7 +121,7 @@ fn versions_do_not_depend_on_the_process() {
         let catalog = proxy.class().catalog();
         catalog
             .iter()
-            .flat_map(|map| map.values().map(|r| (r.name.clone(), r.version)))
+            .flat_map(|map| map.iter().map(|r| (r.name.clone(), r.version)))
             .collect::<Vec<_>>()
     };
     assert_eq!(of(&one), of(&two));

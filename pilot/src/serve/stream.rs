@@ -12,13 +12,11 @@ use std::{
 use mesh_proto::{
     envoy::{
         config::core::v3::Node,
-        service::discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        },
+        service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse},
     },
     identity::SpiffeId,
     node::{NodeId, NodeMetadata},
-    xds::server::Event,
+    xds::server::{Event, News},
 };
 use mesh_runtime::drain::Drain;
 use tokio::{
@@ -61,7 +59,7 @@ pub enum Delta {}
 
 impl Variant for Delta {
     type Request = DeltaDiscoveryRequest;
-    type Response = DeltaDiscoveryResponse;
+    type Response = News;
     const SOTW: bool = false;
 
     fn node(request: &Self::Request) -> Option<&Node> {

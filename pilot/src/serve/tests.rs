@@ -101,7 +101,7 @@ async fn ask(address: SocketAddr, own: &IdentityCell, node: &str, account: &str)
         type_url: Type::Cluster.url().to_owned(),
         ..DeltaDiscoveryRequest::default()
     };
-    let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([request]), tokio_stream::pending());
+    let requests = StreamExt::chain(tokio_stream::iter([request]), tokio_stream::pending());
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let response = client
         .delta_aggregated_resources(requests)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{Host, Service},
+    model::{Distribution, Host, Service},
     registry::Registry,
 };
 
@@ -13,6 +13,7 @@ pub struct Services {
     by_host: BTreeMap<Host, Vec<Arc<Service>>>,
     by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
     needs_node: bool,
+    by_locality: bool,
 }
 
 impl Services {
@@ -20,6 +21,7 @@ impl Services {
         let mut index = Self::default();
         for service in registry.services() {
             index.needs_node |= service.needs_node();
+            index.by_locality |= service.distribution != Distribution::Any;
             index
                 .by_host
                 .entry(service.host.clone())
@@ -47,6 +49,11 @@ impl Services {
     /// For some service, what a proxy gets depends on its node. (Else all proxies of a zone are alike.)
     pub fn needs_node(&self) -> bool {
         self.needs_node
+    }
+
+    /// For some service, what a proxy gets depends on where it is.
+    pub fn by_locality(&self) -> bool {
+        self.by_locality || self.needs_node
     }
 
     pub fn named(&self, host: &Host) -> &[Arc<Service>] {

@@ -41,4 +41,13 @@ impl Sidecars {
                     .find(|sidecar| sidecar.selector.is_none())
             })
     }
+
+    /// The labels of a workload in this namespace by which it gets one or another Sidecar.
+    pub fn label_keys(&self, namespace: &str, root: &str) -> impl Iterator<Item = &String> {
+        let of = |namespace: &str| self.by_namespace.get(namespace).into_iter().flatten();
+        of(namespace)
+            .chain(of(root))
+            .filter_map(|sidecar| sidecar.selector.as_ref())
+            .flat_map(|selector| selector.0.keys())
+    }
 }

@@ -31,7 +31,7 @@ const ROUND: Duration = Duration::from_secs(3);
 const PACE: Duration = Duration::from_millis(50);
 /// Proxies that have not taken a change after so long are late.
 const PATIENCE: Duration = Duration::from_secs(15);
-const REFUSED: Duration = Duration::from_secs(300);
+const REFUSED: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(10);
 const MANAGER: &str = "gossamer-pilot-status";
 
@@ -55,7 +55,8 @@ struct Writer {
     written: BTreeMap<Id, u64>,
     /// Kinds whose status may not be written, and when to try again.
     refused: HashMap<Kind, Instant>,
-    said: BTreeSet<String>,
+    /// Kinds of which that was said.
+    said: BTreeSet<Kind>,
 }
 
 impl Writer {
@@ -153,17 +154,23 @@ impl Writer {
         }
         let (kind, key) = &id;
         let result = tokio::time::timeout(CALL, self.put(*kind, key, &facts)).await;
-        let error = match result {
+        let (error, call) = match result {
             Ok(Ok(true)) => {
+                if self.said.remove(kind) {
+                    tracing::info!("the status of {} is written again", kind.plural());
+                }
                 self.written.insert(id, hash(&facts));
                 return;
             }
             // The object is another one by now: the watch will tell, and the next round sees it.
             Ok(Ok(false)) => return,
-            Ok(Err(error)) => error,
+            Ok(Err(failed)) => failed,
             Err(_) => return,
         };
-        let doing = format!("writing the status of {kind} {key}");
+        let doing = match call {
+            "get" => format!("reading {kind} {key}, to write its status"),
+            _ => format!("writing the status of {kind} {key}"),
+        };
         match apiserver::code(&error) {
             // Changed, or gone: as above.
             Some(409) => {}
@@ -177,8 +184,9 @@ impl Writer {
             }
             Some(404) => {}
             Some(403) => {
+                let part = if call == "get" { "" } else { "/status" };
                 let text = format!(
-                    "{}: {{apiGroups: [\"{}\"], resources: [\"{}/status\"], verbs: [patch]}}",
+                    "{}: {{apiGroups: [\"{}\"], resources: [\"{}{part}\"], verbs: [{call}]}}",
                     apiserver::explain(&error, &doing),
                     kind.group(),
                     kind.plural()
@@ -197,7 +205,7 @@ impl Writer {
     }
 
     fn refuse(&mut self, kind: Kind, text: String) {
-        if self.said.insert(format!("{kind}")) {
+        if self.said.insert(kind) {
             tracing::warn!("{text}");
         }
         self.refused.insert(kind, Instant::now() + REFUSED);
@@ -224,10 +232,11 @@ impl Writer {
         matches!(found, Ok(Some(_)))
     }
 
-    /// True if the status says what it should.
-    async fn put(&self, kind: Kind, key: &ObjectKey, facts: &Facts) -> Result<bool, Error> {
+    /// True if the status says what it should. What failed comes with the verb of its call.
+    async fn put(&self, kind: Kind, key: &ObjectKey, facts: &Facts) -> Result<bool, (Error, &'static str)> {
         let api = self.api(kind, key);
-        let Some(object) = api.get_opt(&key.name).await? else {
+        let found = api.get_opt(&key.name).await;
+        let Some(object) = found.map_err(|error| (error, "get"))? else {
             return Ok(false);
         };
         if facts.generation.is_some() && object.metadata.generation != facts.generation {
@@ -257,6 +266,7 @@ impl Writer {
         api.patch_status(&key.name, &parameters, &Patch::Merge(&patch))
             .await
             .map(|_| true)
+            .map_err(|error| (error, "patch"))
     }
 }
 

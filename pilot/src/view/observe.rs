@@ -5,7 +5,7 @@ use mesh_proto::{
     names,
 };
 
-use super::{View, telemetry_host};
+use super::View;
 use crate::{
     generate::filter::{
         access_log::{FileLog, Format, Logs, Stream},
@@ -41,7 +41,7 @@ impl View<'_> {
 
     /// The mesh's telemetry, when there is one.
     fn telemetry_cluster(&self) -> Option<String> {
-        let host = telemetry_host();
+        let host = self.telemetry_host();
         let service = self.service(&host)?;
         service.port(names::port::TELEMETRY)?;
         Some(names::outbound_cluster(names::port::TELEMETRY, "", host.as_str()))

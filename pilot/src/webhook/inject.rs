@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{Api, Client};
+use kube::{Api, Client, api::ListParams};
 use mesh_proto::{kube::ObjectKey, mesh::MeshConfig};
 use mesh_runtime::apiserver;
 use serde_json::Value;
@@ -113,8 +113,13 @@ impl Injector {
     async fn read_labels(&self, namespace: &str) -> Result<Labels, String> {
         let doing = format!("reading Namespace {namespace}");
         let api: Api<Namespace> = Api::all(self.client.clone());
-        match tokio::time::timeout(READ, api.get_metadata(namespace)).await {
-            Ok(Ok(found)) => Ok(found.metadata.labels.unwrap_or_default()),
+        // A list of one: whoever watches may list, so it takes no right of its own.
+        let only = ListParams::default().fields(&format!("metadata.name={namespace}"));
+        match tokio::time::timeout(READ, api.list_metadata(&only)).await {
+            Ok(Ok(found)) => match found.items.into_iter().next() {
+                Some(found) => Ok(found.metadata.labels.unwrap_or_default()),
+                None => Err(format!("{doing}: it is not there")),
+            },
             Ok(Err(error)) => Err(apiserver::explain(&error, &doing)),
             Err(_) => Err(format!("{doing}: no answer within {READ:?}")),
         }

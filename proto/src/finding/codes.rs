@@ -181,7 +181,7 @@ codes! {
         "Make the Secret again, for instance by `kubectl create secret tls`.";
     GATEWAY_PORT_NOT_ON_SERVICE = "IST0162" "GatewayPortNotDefinedOnService" Warning
         "No Service leads to the Gateway's port on its workloads."
-        "Add the port to the gateway's Service, or use one that it has.";
+        "Add the port to the gateway's Service, or use one that it has: its port, or the targetPort behind it.";
     INVALID_EXTERNAL_CONTROL_PLANE = "IST0163" "InvalidExternalControlPlaneConfig" Warning
         "A webhook of the mesh leads neither to a Service nor to a URL with a host."
         "Correct `clientConfig` of the webhook.";

@@ -234,7 +234,7 @@ mod tests {
         let supported = |state: &State| *state == State::Supported;
         check(Kind::VirtualService, "http[].match[].uri.exact", supported);
         check(Kind::VirtualService, "http[].match[].statPrefix", |state| {
-            matches!(state, State::Planned(_))
+            matches!(state, State::Partly(_))
         });
         check(Kind::DestinationRule, "trafficPolicy.tls.sni", supported);
         check(
@@ -258,9 +258,9 @@ mod tests {
         let check = |kind: Kind, spec: &str, expect: &[&str]| assert_eq!(found(kind, spec), expect, "{spec}");
         check(
             Kind::VirtualService,
-            "hosts: [a]\nhttp: [{match: [{statPrefix: '', uri: {exact: /a}}], route: [{destination: {host: a}}]}, \
-             {match: [{statPrefix: x}], route: [{destination: {host: a}}]}]",
-            &["Warning spec.http[1].match[0].statPrefix"],
+            "hosts: [a]\ntcp: [{match: [{sourceSubnet: '', port: 1}], route: [{destination: {host: a}}]}, \
+             {match: [{sourceSubnet: 10.0.0.0/8, port: 2}], route: [{destination: {host: a}}]}]",
+            &["Warning spec.tcp[1].match[0].sourceSubnet"],
         );
         check(
             Kind::DestinationRule,

@@ -1,13 +1,17 @@
-//! Gateway alone.
+//! Gateway alone; `tls` is the TLS of its servers.
 
 use super::{Validate, field};
 use crate::{
     finding::Report,
     kube::{
         Object,
-        networking::{Gateway, Server, ServerTls, ServerTlsMode, TlsVersion},
+        networking::{Gateway, Server},
     },
 };
+
+mod tls;
+
+pub(super) use tls::check_tls;
 
 /// What a server's port may speak.
 const PROTOCOLS: [&str; 9] = [
@@ -109,65 +113,6 @@ fn check_server(server: &Server, at: &str, report: &mut Report) {
             }
             check_tls(tls, &protocol, &format!("{at}.tls"), report);
         }
-    }
-}
-
-pub(super) fn check_tls(tls: &ServerTls, protocol: &str, at: &str, report: &mut Report) {
-    let named = !tls.credential_name.is_empty() || !tls.credential_names.is_empty();
-    field::at_most_one(
-        &[
-            ("credentialName", !tls.credential_name.is_empty()),
-            ("credentialNames", !tls.credential_names.is_empty()),
-        ],
-        at,
-        report,
-    );
-    field::at_most_one(
-        &[
-            ("tlsCertificates", !tls.tls_certificates.is_empty()),
-            ("credentialName or credentialNames", named),
-        ],
-        at,
-        report,
-    );
-    let named = named || !tls.tls_certificates.is_empty();
-    match tls.mode.unwrap_or(ServerTlsMode::Simple) {
-        ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual
-            if !named && matches!(protocol, "HTTPS" | "TLS") =>
-        {
-            if tls.server_certificate.is_empty() {
-                report.error(at, "needs credentialName, or serverCertificate and privateKey");
-            } else if tls.private_key.is_empty() {
-                report.error(format!("{at}.privateKey"), "must stand beside serverCertificate");
-            } else if tls.mode == Some(ServerTlsMode::Mutual) && tls.ca_certificates.is_empty() {
-                report.error(
-                    format!("{at}.caCertificates"),
-                    "MUTUAL needs it to verify clients",
-                );
-            }
-        }
-        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough | ServerTlsMode::IstioMutual if named => {
-            report.error(
-                at,
-                "this mode uses no credential of yours; remove credentialName or use SIMPLE or MUTUAL",
-            );
-        }
-        _ => {}
-    }
-    if let (Some(minimum), Some(maximum)) = (tls.min_protocol_version, tls.max_protocol_version)
-        && maximum != TlsVersion::Auto
-        && minimum > maximum
-    {
-        report.error(format!("{at}.minProtocolVersion"), "is above maxProtocolVersion");
-    }
-    if tls
-        .max_protocol_version
-        .is_some_and(|version| matches!(version, TlsVersion::V1_0 | TlsVersion::V1_1))
-    {
-        report.warn(
-            format!("{at}.maxProtocolVersion"),
-            "TLS below 1.2 is broken and our proxy does not speak it; clients will fail",
-        );
     }
 }
 

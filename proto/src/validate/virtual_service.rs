@@ -62,11 +62,7 @@ impl Validate for VirtualService {
     fn validate(&self, _: &Object<Self>, report: &mut Report) {
         let for_mesh = self.gateways.is_empty() || self.gateways.iter().any(|gateway| gateway == "mesh");
         if self.hosts.is_empty() {
-            report.refuse_unsupported(
-                "spec.hosts",
-                "a VirtualService needs at least one host; one without hosts is a delegate's target, and delegation is \
-                 not supported by this mesh yet",
-            );
+            delegate(self, report);
         }
         for (i, host) in self.hosts.iter().enumerate() {
             let path = format!("spec.hosts[{i}]");
@@ -96,6 +92,31 @@ impl Validate for VirtualService {
             opaque::tcp_route(route, &format!("spec.tcp[{i}]"), report);
         }
         order::check(self, report);
+    }
+}
+
+/// One without hosts does nothing by itself: others take its HTTP routes over.
+fn delegate(service: &VirtualService, report: &mut Report) {
+    for (name, said) in [
+        ("gateways", !service.gateways.is_empty()),
+        ("tls", !service.tls.is_empty()),
+        ("tcp", !service.tcp.is_empty()),
+    ] {
+        if said {
+            report.error(
+                format!("spec.{name}"),
+                "without hosts this is a VirtualService that others delegate HTTP routes to: it has http alone; for any \
+                 other use, say hosts",
+            );
+        }
+    }
+    for (i, route) in service.http.iter().enumerate() {
+        if route.delegate.is_some() {
+            report.error(
+                format!("spec.http[{i}].delegate"),
+                "what is delegated to cannot delegate further",
+            );
+        }
     }
 }
 

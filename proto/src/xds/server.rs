@@ -10,11 +10,10 @@
 //!
 //! It is bounded by the wanted names (at most [`MAX_NAMES`]) and the resources visible to the client.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
+
+mod news;
+mod table;
 
 use super::{Encoded, Resources, Type, Version, WILDCARD};
 use crate::{
@@ -26,6 +25,8 @@ use crate::{
     },
     pb::google::rpc::Status,
 };
+pub use news::{News, Pieces};
+use table::{Table, order};
 
 /// What one delta response may carry; a gRPC client accepts 4 MiB unless told otherwise.
 pub const RESPONSE_BYTES: usize = 2 << 20;
@@ -77,7 +78,7 @@ enum Told {
 }
 
 /// One name that is wanted, or that the client was told of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     /// It is wanted by name.
     named: bool,
@@ -112,7 +113,7 @@ pub struct Subscription {
     wildcard: bool,
     /// A wildcard's first request is answered even when there is nothing, so that the client need not wait.
     answer_due: bool,
-    entries: BTreeMap<Arc<str>, Entry>,
+    entries: Table,
     /// How many entries are wanted by name.
     named: usize,
     in_flight: Option<InFlight>,
@@ -129,7 +130,7 @@ impl Subscription {
             sotw: false,
             wildcard: false,
             answer_due: false,
-            entries: BTreeMap::new(),
+            entries: Table::default(),
             named: 0,
             in_flight: None,
             rejection: None,
@@ -192,13 +193,19 @@ impl Subscription {
     /// them anew.
     pub fn repeat<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
-            if let Some(entry) = self
-                .entries
-                .get_mut(name)
-                .filter(|entry| entry.told != Told::Never)
-            {
-                entry.told = Told::Unknown;
-            }
+            self.entries.change(name, |entry| {
+                if entry.told != Told::Never {
+                    entry.told = Told::Unknown;
+                }
+            });
+        }
+    }
+
+    /// If these are exactly what the client has accepted, they need not be noted one by one: many clients that have the
+    /// same share it.
+    pub fn settle(&mut self, resources: &Arc<Resources>) {
+        if !self.sotw && self.rejection.is_none() {
+            self.entries.settle(resources);
         }
     }
 
@@ -278,7 +285,7 @@ impl Subscription {
             }
             return true;
         }
-        let known = self.entries.get(name).copied();
+        let known = self.entries.get(name);
         if self.named >= MAX_NAMES && !known.is_some_and(|entry| entry.named) {
             return false;
         }
@@ -296,15 +303,16 @@ impl Subscription {
         if name == WILDCARD {
             self.wildcard = false;
             self.forget_unnamed();
-        } else if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.named) {
+        } else if self.entries.get(name).is_some_and(|entry| entry.named) {
             self.named -= 1;
             if self.wildcard {
                 // It may still be part of everything: the client waits to be told which.
-                *entry = Entry {
+                let unknown = Entry {
                     named: false,
                     told: Told::Unknown,
                     standing: Standing::Sent,
                 };
+                self.entries.change(name, |entry| *entry = unknown);
             } else {
                 self.entries.remove(name);
             }
@@ -312,11 +320,16 @@ impl Subscription {
     }
 
     fn forget_unnamed(&mut self) {
-        self.entries.retain(|_, entry| entry.named);
+        self.entries.forget_unnamed();
+    }
+
+    /// What to send now, if anything, as a message.
+    pub fn delta_response(&mut self, resources: &Resources, version: &str) -> Option<DeltaDiscoveryResponse> {
+        Some(self.delta_news(resources, version)?.message())
     }
 
     /// What to send now, if anything. `version` is the whole configuration's, for the reader's eye only.
-    pub fn delta_response(&mut self, resources: &Resources, version: &str) -> Option<DeltaDiscoveryResponse> {
+    pub fn delta_news(&mut self, resources: &Resources, version: &str) -> Option<News> {
         if !self.asked || self.waiting() {
             return None;
         }
@@ -336,14 +349,12 @@ impl Subscription {
             self.told_absent(name);
         }
         let nonce = self.told(&send);
-        Some(DeltaDiscoveryResponse {
-            system_version_info: version.to_owned(),
-            resources: send.iter().map(|resource| delta_resource(resource)).collect(),
-            type_url: self.kind.url().to_owned(),
-            removed_resources: removed.iter().map(|name| name.to_string()).collect(),
+        Some(News {
+            kind: self.kind,
+            version: version.to_owned(),
+            resources: send,
+            removed,
             nonce,
-            control_plane: Some(control_plane()),
-            ..DeltaDiscoveryResponse::default()
         })
     }
 
@@ -352,24 +363,38 @@ impl Subscription {
     fn due(&self, resources: &Resources) -> (Vec<Arc<Encoded>>, Vec<Arc<str>>) {
         let mut send: Vec<Arc<Encoded>> = Vec::new();
         let mut removed: Vec<Arc<str>> = Vec::new();
+        if self.entries.is_settled(resources) {
+            return (send, removed);
+        }
+        if !self.wildcard && self.entries.is_small_beside(resources) {
+            for (name, entry) in self.entries.iter() {
+                match resources.get(name) {
+                    Some(own) if entry.named && entry.told != Told::Has(own.version) => {
+                        send.push(own.clone())
+                    }
+                    None if entry.told != Told::Absent => removed.push(name.clone()),
+                    _ => {}
+                }
+            }
+            return (send, removed);
+        }
         let (mut entries, mut resources) = (self.entries.iter().peekable(), resources.iter().peekable());
         loop {
-            let order = match (entries.peek(), resources.peek()) {
+            let next = match (entries.peek(), resources.peek()) {
                 (None, None) => return (send, removed),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some((a, _)), Some((b, _))) if Arc::ptr_eq(a, b) => Ordering::Equal,
-                (Some((a, _)), Some((b, _))) => a.cmp(b),
+                (Some((a, _)), Some(b)) => order(a, &b.name),
             };
-            let entry = if order.is_le() { entries.next() } else { None };
-            let resource = if order.is_ge() { resources.next() } else { None };
+            let entry = if next.is_le() { entries.next() } else { None };
+            let resource = if next.is_ge() { resources.next() } else { None };
             match (entry, resource) {
-                (Some((_, entry)), Some((_, resource)))
+                (Some((_, entry)), Some(resource))
                     if (self.wildcard || entry.named) && entry.told != Told::Has(resource.version) =>
                 {
                     send.push(resource.clone());
                 }
-                (None, Some((_, resource))) if self.wildcard => send.push(resource.clone()),
+                (None, Some(resource)) if self.wildcard => send.push(resource.clone()),
                 (Some((name, entry)), None) if entry.told != Told::Absent => removed.push(name.clone()),
                 _ => {}
             }
@@ -410,11 +435,10 @@ impl Subscription {
     fn want_exactly(&mut self, wildcard: bool, names: &BTreeSet<&str>) {
         self.answer_due |= wildcard && !self.wildcard;
         self.wildcard = wildcard;
-        for (name, entry) in &mut self.entries {
-            entry.named = names.contains(&**name);
-        }
+        self.entries
+            .change_all(|name, entry| entry.named = names.contains(name));
         for name in names {
-            if !self.entries.contains_key(*name) {
+            if self.entries.get(name).is_none() {
                 self.entries.insert((*name).into(), Entry::NAMED);
             }
         }
@@ -443,7 +467,7 @@ impl Subscription {
         if whole {
             let wanted = |name: &Arc<str>| self.entries.get(name).is_some_and(|entry| entry.named);
             send = resources
-                .values()
+                .iter()
                 .filter(|own| self.wildcard || wanted(&own.name))
                 .cloned()
                 .collect();
@@ -462,14 +486,15 @@ impl Subscription {
     // ---- both ----
 
     fn told_absent(&mut self, name: &Arc<str>) {
-        match self.entries.get_mut(name) {
+        match self.entries.get(name) {
             Some(entry) if entry.named => {
-                *entry = Entry {
+                let absent = Entry {
                     told: Told::Absent,
                     ..Entry::NAMED
-                }
+                };
+                self.entries.insert(name.clone(), absent);
             }
-            _ => drop(self.entries.remove(name)),
+            _ => self.entries.forget(name),
         }
     }
 
@@ -482,8 +507,6 @@ impl Subscription {
                 told: Told::Has(resource.version),
                 standing: Standing::Sent,
             };
-            // The key becomes the resource's own text, which makes the next comparison cheap.
-            self.entries.remove(&resource.name);
             self.entries.insert(resource.name.clone(), entry);
         }
         self.count += 1;
@@ -543,9 +566,7 @@ impl Subscription {
 
     fn judge(&mut self, names: &[Arc<str>], standing: Standing) {
         for name in names {
-            if let Some(entry) = self.entries.get_mut(name) {
-                entry.standing = standing;
-            }
+            self.entries.change(name, |entry| entry.standing = standing);
         }
     }
 }

@@ -28,7 +28,7 @@ pub async fn page(admin: &Admin, _: Query) -> Response {
         let path = format!("secret {}", secret.name);
         certificates.push(match &secret.kind {
             SecretKind::Certificate { chain, .. } => entry(&[], &read(chain), &path),
-            SecretKind::Validation { roots } => entry(&read(roots), &[], &path),
+            SecretKind::Validation { roots, .. } => entry(&read(roots), &[], &path),
         });
     }
     super::json(&json!({"certificates": certificates}))

@@ -8,7 +8,12 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use mesh_proto::xds::Type;
-use mesh_proto::{envoy::config::core::v3::Node, identity::TrustDomain, names, node::NodeMetadata};
+use mesh_proto::{
+    envoy::config::core::v3::Node,
+    identity::{TrustDomain, account_behind},
+    names,
+    node::NodeMetadata,
+};
 use mesh_runtime::{
     drain::{self, Drain, shutdown_signal},
     grpc,
@@ -118,7 +123,7 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     });
     admin::wait_for_end(&mut asked, shutdown_signal()).await;
     trigger.drain();
-    workers.leave(args.drain_time()).await;
+    workers.leave(args.minimum_drain(), args.drain_time()).await;
     outlet.finish().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -145,11 +150,10 @@ fn follow_pilot(
         types.push(Type::NameTable);
     }
     let apply = Apply::new(store.clone(), stats.clone(), names.clone(), search, &types);
-    let pilot = format!(
-        "spiffe://{}/ns/{}/sa/pilot",
-        args.trust_domain,
-        names::SYSTEM_NAMESPACE
-    );
+    // A revision's pilot has an account of its own.
+    let (namespace, account) =
+        account_behind(&args.discovery_address).unwrap_or((names::SYSTEM_NAMESPACE, "pilot"));
+    let pilot = format!("spiffe://{}/ns/{namespace}/sa/{account}", args.trust_domain);
     let (address, cell) = (args.discovery_address.clone(), identity.clone());
     let connect = move || {
         let peer = PeerNames::Exact(vec![pilot.clone()]);

@@ -21,7 +21,7 @@ use crate::{
     conn::track::Connections,
     dns::Names,
     observe::{Stats, access_log::Host, outlet::Outlet, report::Connect, stats::expire},
-    settings::{EnvoyArgs, Mode},
+    settings::{EnvoyArgs, MINIMUM_DRAIN, Mode},
     store::Store,
     upstream_channel::Channels,
     worker::{Own, Parts},
@@ -126,7 +126,8 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
     });
     admin::wait_for_end(&mut asked, shutdown_signal()).await;
     trigger.drain();
-    workers.leave(Duration::from_secs(args.drain_time_s)).await;
+    let drain_time = Duration::from_secs(args.drain_time_s);
+    workers.leave(MINIMUM_DRAIN.min(drain_time), drain_time).await;
     outlet.finish().await;
     Ok(ExitCode::SUCCESS)
 }

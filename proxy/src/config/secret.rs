@@ -17,9 +17,10 @@ pub enum SecretKind {
         chain: Source,
         key: KeySource,
     },
-    /// Trusted roots and, where a secret brings them, further limits of validation are in `transport::Validation`.
+    /// Trusted roots and revoked certificates; further limits of validation are in `transport::Validation`.
     Validation {
         roots: Source,
+        revoked: Option<Source>,
     },
 }
 

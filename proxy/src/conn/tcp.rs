@@ -40,7 +40,7 @@ use crate::{
         stats::{Edge, Local, TcpStats},
     },
     tls::client::Purpose,
-    worker::Active,
+    worker::{Active, Endless},
 };
 
 /// The rest of a first message that has begun must come within this time.
@@ -70,7 +70,7 @@ pub async fn serve(
     mut io: Io,
     silent: bool,
 ) -> Option<(Prefixed, Peeked)> {
-    let _active = Active::new(&conn.worker);
+    let _counted = (Active::new(&conn.worker), Endless::new(&conn.worker));
     let worker = &conn.worker;
     let stats = worker.stats.tcp(&proxy.stat_prefix);
     let name = proxy.clusters.pick(worker.random()).clone();

@@ -52,7 +52,6 @@ mod tests {
     #[test]
     fn names() {
         let rule = |kind, text: &str| Validation {
-            trusted: None,
             names: vec![SanMatch {
                 kind,
                 rule: StringMatch::Exact {
@@ -60,6 +59,7 @@ mod tests {
                     ignore_case: false,
                 },
             }],
+            ..Validation::default()
         };
         let names = PeerNames {
             uris: vec!["spiffe://a/b".into()],
@@ -73,12 +73,6 @@ mod tests {
             &rule(SanKind::Uri, "spiffe://a/b"),
             &PeerNames::default()
         ));
-        assert!(names_match(
-            &Validation {
-                trusted: None,
-                names: Vec::new()
-            },
-            &PeerNames::default()
-        ));
+        assert!(names_match(&Validation::default(), &PeerNames::default()));
     }
 }

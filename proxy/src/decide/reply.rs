@@ -104,6 +104,13 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// Has the request certainly reached nobody? (Where no attempt came before.)
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::ConnectFailure { .. } | Self::ConnectTimeout { .. })
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

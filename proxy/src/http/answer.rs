@@ -8,12 +8,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
     body::ResponseBody,
+    carry,
     exchange::{Exchange, Tail},
     filter::header_mutation,
 };
 use crate::{
     config::{
         hcm::ServerHeader,
+        listener::Direction,
         log::{CertificateFact, Command, Format, Part, Piece},
         route::RouteConfig,
     },
@@ -54,6 +56,12 @@ pub fn failure(exchange: &Rc<Exchange>, failure: &Failure) -> Response<ResponseB
     };
     finish_head(exchange, response.headers_mut(), false);
     header_mutation::response(exchange, response.headers_mut());
+    let http = &exchange.http;
+    if http.carrier && http.conn.direction() == Direction::Inbound && failure.is_unsent() {
+        response
+            .headers_mut()
+            .insert(carry::UNSENT, HeaderValue::from_static(""));
+    }
     exchange.answered(&response);
     response
 }

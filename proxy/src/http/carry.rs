@@ -1,7 +1,7 @@
 //! Between two of our proxies an application's HTTP/1.1 travels in HTTP/2: many requests share a write, a read and a TLS
 //! record. Private headers go with it, and never beyond the second proxy: one says that the message was HTTP/1.1 and how its
-//! headers were written, one keeps an unusual reason phrase, one introduces the sender once per connection. They are taken off
-//! every message that comes from anybody else.
+//! headers were written, one keeps an unusual reason phrase, one introduces the sender once per connection, one says that a
+//! request got no further than the second proxy. They are taken off every message that comes from anybody else.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -14,6 +14,8 @@ use super::http1::{
 pub const CARRIED: HeaderName = HeaderName::from_static("x-gossamer-carried");
 /// On the first request of a connection: `workload;namespace;canonical name;canonical revision;cluster`.
 pub const PEER: HeaderName = HeaderName::from_static("x-gossamer-peer");
+/// On an answer that a proxy gave in place of its application: the request has reached nobody, so it may go elsewhere.
+pub const UNSENT: HeaderName = HeaderName::from_static("x-gossamer-unsent");
 
 /// On a carried answer: its reason phrase, where that is not the standard one.
 const REASON: HeaderName = HeaderName::from_static("x-gossamer-reason");

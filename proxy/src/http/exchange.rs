@@ -51,7 +51,7 @@ use crate::{
         stats::Edge,
         trace::{self, Span, SpanKind, TraceContext},
     },
-    worker::Active,
+    worker::{Active, Worker},
 };
 
 /// One request.
@@ -660,6 +660,10 @@ impl Tail {
             upstream,
             complete: false,
         }
+    }
+
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.exchange.http.conn.worker
     }
 
     pub fn plan(&self) -> &Rc<HttpPlan> {

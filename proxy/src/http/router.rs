@@ -280,15 +280,21 @@ impl Plan<'_> {
                 }
             };
             match attempt {
-                Attempt::Answer(answer) => {
+                Attempt::Answer(mut answer) => {
+                    let unsent = answer.response.headers_mut().remove(carry::UNSENT).is_some()
+                        && answer.held.lease.facts().carrier;
                     let status = answer.response.status();
                     let headers = answer.response.headers();
                     let grpc = grpc_status(headers);
                     answer.held.picked.seen(Seen::Response(status.as_u16()));
-                    let outcome = Outcome::Response {
-                        status,
-                        grpc,
-                        headers,
+                    let outcome = if unsent {
+                        Outcome::ConnectFailure
+                    } else {
+                        Outcome::Response {
+                            status,
+                            grpc,
+                            headers,
+                        }
                     };
                     if last || !self.may_retry(&outcome) {
                         if number > 1 && !status.is_server_error() {

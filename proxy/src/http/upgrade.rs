@@ -20,6 +20,7 @@ use crate::{
         io::Io,
     },
     decide::reply::Failure,
+    worker::Endless,
 };
 
 /// Does the request ask to switch protocols, and may it?
@@ -103,6 +104,7 @@ impl Switched {
     /// Copies until either side ends.
     pub async fn run(mut self, mut downstream: Io) {
         let stats = self.tail.plan().stats.clone();
+        let _endless = Endless::new(self.tail.worker());
         stats.downstream_cx_upgrades_active.inc();
         let traffic = Traffic::default();
         copy(&mut downstream, &mut self.upstream, None, &traffic).await;

@@ -17,7 +17,7 @@ use rustls::{
 use super::{
     SetupError,
     material::{Material, peer_names},
-    server::versions,
+    server::{offered, versions},
 };
 use crate::config::{
     matcher::StringMatch,
@@ -59,10 +59,11 @@ pub fn build(
         .validation
         .as_ref()
         .and_then(|validation| validation.trusted.as_ref());
-    let by_uri = tls
-        .validation
-        .as_ref()
-        .is_some_and(|validation| validation.names.iter().all(|name| name.kind == SanKind::Uri));
+    let by_uri = tls.validation.as_ref().is_some_and(|validation| {
+        validation.names.iter().all(|name| name.kind == SanKind::Uri)
+            && validation.revoked.is_none()
+            && !validation.accept_untrusted
+    });
     let config = match (roots, tls.certificates.first()) {
         (Some(roots), Some(certificate)) if by_uri => {
             let cell = material.mutual(certificate, roots)?;
@@ -101,13 +102,20 @@ fn one_sided(tls: &UpstreamTls, material: &Material<'_>) -> Result<ClientConfig,
         .and_then(|validation| validation.trusted.as_ref());
     let algorithms = provider().signature_verification_algorithms;
     let verifier: Arc<dyn ServerCertVerifier> = match roots {
+        Some(_) if tls.validation.as_ref().is_some_and(|own| own.accept_untrusted) => {
+            Arc::new(Unchecked(algorithms))
+        }
         None => Arc::new(Unchecked(algorithms)),
         Some(reference) => {
             let mut store = RootCertStore::empty();
             for root in material.roots(reference)? {
                 store.add(root).map_err(|error| settings(&error))?;
             }
+            let revoked = tls.validation.as_ref().map(|own| material.revoked(own));
+            let revoked = revoked.transpose()?.unwrap_or_default();
             let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
+                .with_crls(revoked)
+                .enforce_revocation_expiration()
                 .build()
                 .map_err(|error| settings(&error))?;
             Arc::new(ByName {
@@ -116,8 +124,8 @@ fn one_sided(tls: &UpstreamTls, material: &Material<'_>) -> Result<ClientConfig,
             })
         }
     };
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&versions(tls.versions))
+    let builder = ClientConfig::builder_with_provider(offered(&tls.offer))
+        .with_protocol_versions(&versions(tls.offer.versions))
         .map_err(|error| settings(&error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fs, sync::Arc, time::SystemTime};
 
 use mesh_runtime::tls::{Identity, IdentityCell, PeerNames, read_certificates, read_key};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
 use super::SetupError;
 use crate::config::{
@@ -67,15 +67,47 @@ impl Material<'_> {
     }
 
     pub fn roots(&self, reference: &SecretRef) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+        if Self::is_own(reference) {
+            let own = self.own.get();
+            return own
+                .map(|own| own.roots.clone())
+                .ok_or_else(|| SetupError::Missing("ROOTCA".into()));
+        }
         let secret = self.secret(reference)?;
         let wrong = |why: String| SetupError::Secret {
             name: secret.name.to_string(),
             why,
         };
-        let SecretKind::Validation { roots } = &secret.kind else {
+        let SecretKind::Validation { roots, .. } = &secret.kind else {
             return Err(wrong("is a certificate where a trust bundle is needed".into()));
         };
         read_certificates(&read(roots).map_err(wrong)?).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// The lists of revoked certificates that count: the settings' own, and that of the secret with the roots.
+    pub fn revoked(
+        &self,
+        validation: &Validation,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, SetupError> {
+        let mut sources: Vec<Source> = validation.revoked.iter().cloned().collect();
+        if let Some(reference) = validation.trusted.as_ref().filter(|one| !Self::is_own(one))
+            && let SecretKind::Validation { revoked, .. } = &self.secret(reference)?.kind
+        {
+            sources.extend(revoked.clone());
+        }
+        let mut lists = Vec::new();
+        for source in &sources {
+            let wrong = |why: String| SetupError::Settings(format!("revoked certificates: {why}"));
+            let pem = read(source).map_err(wrong)?;
+            let before = lists.len();
+            for list in CertificateRevocationListDer::pem_slice_iter(&pem) {
+                lists.push(list.map_err(|error| wrong(error.to_string()))?);
+            }
+            if lists.len() == before {
+                return Err(wrong(format!("{source:?} holds no X509 CRL in PEM")));
+            }
+        }
+        Ok(lists)
     }
 
     /// The identity for mutual TLS: the proxy's own cell, or one made of the certificate and roots that are named.
@@ -130,10 +162,14 @@ pub fn modified(reference: &SecretRef) -> Option<SystemTime> {
     let SecretRef::Inline(secret) = reference else {
         return None;
     };
-    let source = match &secret.kind {
-        SecretKind::Certificate { chain, .. } => chain,
-        SecretKind::Validation { roots } => roots,
-    };
+    match &secret.kind {
+        SecretKind::Certificate { chain, .. } => changed(chain),
+        SecretKind::Validation { roots, revoked } => changed(roots).max(revoked.as_ref().and_then(changed)),
+    }
+}
+
+/// When a source changed last, if it is a file.
+pub fn changed(source: &Source) -> Option<SystemTime> {
     let Source::File(path) = source else { return None };
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }

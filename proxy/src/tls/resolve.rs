@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ServerConfig};
 use super::{
     SetupError,
     client::{self, Purpose},
-    material::{Material, Secrets, modified},
+    material::{Material, Secrets, changed, modified},
     server,
 };
 use crate::config::{
@@ -103,6 +103,7 @@ impl Resolver {
 /// Identifies the certificates behind some settings, without reading them.
 fn stamp(certificates: &[SecretRef], validation: Option<&Validation>, secrets: &Secrets) -> Stamp {
     let roots = validation.and_then(|validation| validation.trusted.as_ref());
+    let revoked = validation.and_then(|validation| validation.revoked.as_ref());
     let pointer = |secret: &Arc<Secret>| Arc::as_ptr(secret) as usize;
     Stamp(
         certificates
@@ -112,6 +113,7 @@ fn stamp(certificates: &[SecretRef], validation: Option<&Validation>, secrets: &
                 let secret = reference.name().and_then(|name| secrets.get(name)).map(pointer);
                 (secret, modified(reference))
             })
+            .chain(revoked.map(|source| (None, changed(source))))
             .collect(),
     )
 }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::danger::HandshakeSignatureValid,
-    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, UnixTime},
     server::{
         ClientHello, NoClientAuth, ResolvesServerCert,
@@ -33,7 +33,18 @@ pub fn server_config(
     peer: PeerNames,
     alpn: &[&str],
 ) -> Result<ServerConfig, TlsError> {
-    let provider = provider();
+    server_config_offering(cell, auth, peer, alpn, provider(), rustls::DEFAULT_VERSIONS)
+}
+
+/// As [`server_config`], with these algorithms and versions alone.
+pub fn server_config_offering(
+    cell: &IdentityCell,
+    auth: ClientAuth,
+    peer: PeerNames,
+    alpn: &[&str],
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ServerConfig, TlsError> {
     let algorithms = provider.signature_verification_algorithms;
     let verifier: Arc<dyn ClientCertVerifier> = match auth {
         ClientAuth::None => Arc::new(NoClientAuth),
@@ -48,7 +59,7 @@ pub fn server_config(
         }
     };
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(cell.clone())));
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();

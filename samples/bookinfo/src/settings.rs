@@ -26,7 +26,7 @@ pub struct Common {
     #[arg(long, global = true, env = "SERVICE_VERSION", default_value = "v1")]
     pub version: Version,
     /// After SIGTERM, how long new connections are still accepted, so that whoever has not heard yet is answered.
-    #[arg(long, global = true, default_value_t = 2)]
+    #[arg(long, global = true, default_value_t = 5)]
     pub shutdown_delay_seconds: u64,
 }
 

@@ -367,3 +367,99 @@ fn certificates_may_be_in_files() {
     );
     assert_eq!(context["validation_context"]["trusted_ca"]["filename"], "/r");
 }
+
+/// The TLS context of a server with these settings.
+fn server_tls(tls: &str) -> Value {
+    let objects = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g, namespace: default}}\nspec:\n  \
+         selector: {{istio: ingressgateway}}\n  servers:\n  \
+         - {{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [a.test], tls: {{{tls}}}}}\n"
+    );
+    let listener = resource(&gateway(), &objects, Type::Listener, "0.0.0.0_443");
+    listener["filter_chains"][0]["transport_socket"]["typed_config"].clone()
+}
+
+#[test]
+fn a_gateways_clients_are_verified_as_its_tls_says() {
+    let mutual = server_tls(
+        "mode: MUTUAL, credentialNames: [rsa, ecdsa], subjectAltNames: [a.test, 'spiffe://x/y', ann@a.test, 192.0.2.1], \
+         caCrl: /crl, verifyCertificateSpki: ['AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='], \
+         verifyCertificateHash: ['0000000000000000000000000000000000000000000000000000000000000000']",
+    );
+    assert_eq!(mutual["require_client_certificate"], true);
+    let common = &mutual["common_tls_context"];
+    let named: Vec<&Value> = common["tls_certificate_sds_secret_configs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(named, ["kubernetes://rsa", "kubernetes://ecdsa"]);
+    let combined = &common["combined_validation_context"];
+    let roots = &combined["validation_context_sds_secret_config"]["name"];
+    assert_eq!(*roots, "kubernetes://rsa-cacert");
+    let own = &combined["default_validation_context"];
+    let kinds: Vec<&Value> = own["match_typed_subject_alt_names"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["san_type"])
+        .collect();
+    assert_eq!(kinds, ["DNS", "URI", "EMAIL", "IP_ADDRESS"]);
+    assert_eq!(own["crl"]["filename"], "/crl");
+    assert!(
+        own["verify_certificate_spki"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("AAA")
+    );
+    assert!(
+        own["verify_certificate_hash"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("000")
+    );
+
+    let own_roots = server_tls("mode: OPTIONAL_MUTUAL, credentialName: c, caCertCredentialName: roots");
+    assert_eq!(own_roots["require_client_certificate"], false);
+    let combined = &own_roots["common_tls_context"]["combined_validation_context"];
+    let roots = &combined["validation_context_sds_secret_config"]["name"];
+    assert_eq!(*roots, "kubernetes://roots-cacert");
+
+    let anybody = server_tls("mode: MUTUAL, credentialName: c, insecureSkipVerify: true");
+    let validation = &anybody["common_tls_context"]["validation_context"];
+    assert_eq!(
+        *validation,
+        json!({"trust_chain_verification": "ACCEPT_UNTRUSTED"})
+    );
+}
+
+#[test]
+fn a_gateways_tls_is_offered_as_it_says() {
+    let files = server_tls(
+        "mode: MUTUAL, tlsCertificates: [{serverCertificate: /rsa, privateKey: /rsa.key, caCertificates: /ca}, \
+         {serverCertificate: /ec, privateKey: /ec.key, caCertificates: /ca}], minProtocolVersion: TLSV1_2, \
+         maxProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256], ecdhCurves: [P-256]",
+    );
+    let common = &files["common_tls_context"];
+    let certificates = common["tls_certificates"].as_array().unwrap();
+    let named: Vec<&Value> = certificates
+        .iter()
+        .map(|one| &one["certificate_chain"]["filename"])
+        .collect();
+    assert_eq!(named, ["/rsa", "/ec"]);
+    assert_eq!(certificates[1]["private_key"]["filename"], "/ec.key");
+    assert_eq!(common["validation_context"]["trusted_ca"]["filename"], "/ca");
+    assert_eq!(
+        common["tls_params"],
+        json!({
+            "tls_minimum_protocol_version": "TLSv1_2",
+            "tls_maximum_protocol_version": "TLSv1_2",
+            "cipher_suites": ["ECDHE-RSA-AES128-GCM-SHA256"],
+            "ecdh_curves": ["P-256"],
+        })
+    );
+    let mesh = server_tls("mode: ISTIO_MUTUAL, minProtocolVersion: TLSV1_3");
+    let parameters = &mesh["common_tls_context"]["tls_params"];
+    assert_eq!(parameters["tls_minimum_protocol_version"], "TLSv1_3");
+}

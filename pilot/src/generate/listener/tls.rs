@@ -6,6 +6,7 @@ use mesh_proto::{
         extensions::transport_sockets::tls::v3::{
             CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SubjectAltNameMatcher,
             TlsParameters,
+            certificate_validation_context::TrustChainVerification,
             common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
             subject_alt_name_matcher::SanType,
             tls_parameters::TlsProtocol,
@@ -17,6 +18,7 @@ use mesh_proto::{
 use crate::{
     generate::{
         cluster::tls::{IdentitySource, TLS_SOCKET, certificate_files, credential, mesh_context},
+        secret::roots_name,
         value::{any, boolean, exact, file, prefix, transport_socket},
     },
     model::gateway::{ServerTls, ServerTlsMode, TlsVersion},
@@ -65,7 +67,9 @@ pub fn server(
                 .iter()
                 .map(|domain| prefix(&format!("spiffe://{domain}/")))
                 .collect();
-            return Some(downstream(mesh_context(source, accepted, alpn), true));
+            let mut context = mesh_context(source, accepted, alpn);
+            context.tls_params = parameters(tls);
+            return Some(downstream(context, true));
         }
         ServerTlsMode::Simple => (false, false),
         ServerTlsMode::Mutual => (true, true),
@@ -77,10 +81,11 @@ pub fn server(
         tls_certificate_sds_secret_configs: tls.credentials.iter().map(|name| credential(name)).collect(),
         ..CommonTlsContext::default()
     };
-    if let (true, Some(certificate), Some(key)) =
-        (tls.credentials.is_empty(), &tls.certificate, &tls.private_key)
-    {
-        context.tls_certificates = vec![certificate_files(certificate, key)];
+    if tls.credentials.is_empty() {
+        let files = tls.files.iter();
+        context.tls_certificates = files
+            .map(|(certificate, key)| certificate_files(certificate, key))
+            .collect();
     }
     if verify {
         context.validation_context_type = Some(validation(tls));
@@ -89,32 +94,51 @@ pub fn server(
 }
 
 fn validation(tls: &ServerTls) -> ValidationContextType {
+    let clients = &tls.clients;
+    if clients.accept_untrusted {
+        return ValidationContextType::ValidationContext(CertificateValidationContext {
+            trust_chain_verification: TrustChainVerification::AcceptUntrusted.into(),
+            ..CertificateValidationContext::default()
+        });
+    }
     let name = |text: &String| SubjectAltNameMatcher {
-        san_type: if text.contains("://") {
-            SanType::Uri
-        } else {
-            SanType::Dns
-        }
-        .into(),
+        san_type: san_type(text).into(),
         matcher: Some(exact(text)),
         ..SubjectAltNameMatcher::default()
     };
     let context = CertificateValidationContext {
-        match_typed_subject_alt_names: tls.subject_alt_names.iter().map(name).collect(),
+        match_typed_subject_alt_names: clients.subject_alt_names.iter().map(name).collect(),
+        verify_certificate_spki: clients.key_hashes.clone(),
+        verify_certificate_hash: clients.certificate_hashes.clone(),
+        crl: clients.revoked.as_deref().map(file),
         ..CertificateValidationContext::default()
     };
-    match tls.credentials.first() {
+    let named = clients.ca_credential.as_ref();
+    match named.or(tls.credentials.first()) {
         Some(secret) => {
             ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
                 default_validation_context: Some(context),
-                validation_context_sds_secret_config: Some(credential(&format!("{secret}-cacert"))),
+                validation_context_sds_secret_config: Some(credential(&roots_name(secret))),
                 ..CombinedCertificateValidationContext::default()
             })
         }
         None => ValidationContextType::ValidationContext(CertificateValidationContext {
-            trusted_ca: tls.ca_certificates.as_deref().map(file),
+            trusted_ca: clients.ca_certificates.as_deref().map(file),
             ..context
         }),
+    }
+}
+
+/// Of which sort a name is shows in its form.
+fn san_type(name: &str) -> SanType {
+    if name.contains("://") {
+        SanType::Uri
+    } else if name.contains('@') {
+        SanType::Email
+    } else if name.parse::<std::net::IpAddr>().is_ok() {
+        SanType::IpAddress
+    } else {
+        SanType::Dns
     }
 }
 
@@ -126,13 +150,14 @@ fn parameters(tls: &ServerTls) -> Option<TlsParameters> {
         Some(TlsVersion::V1_2) => TlsProtocol::TlSv12,
         Some(TlsVersion::V1_3) => TlsProtocol::TlSv13,
     };
-    let said = tls.minimum.is_some() || tls.maximum.is_some() || !tls.cipher_suites.is_empty();
-    said.then(|| TlsParameters {
+    let parameters = TlsParameters {
         tls_minimum_protocol_version: version(tls.minimum).into(),
         tls_maximum_protocol_version: version(tls.maximum).into(),
         cipher_suites: tls.cipher_suites.clone(),
+        ecdh_curves: tls.curves.clone(),
         ..TlsParameters::default()
-    })
+    };
+    (parameters != TlsParameters::default()).then_some(parameters)
 }
 
 fn downstream(context: CommonTlsContext, require: bool) -> TransportSocket {

@@ -31,6 +31,12 @@ pub fn generate(rule: &Rule, wanted: Option<&HttpMatch>, retries: &Retries) -> A
             Action::Route(forward(rule, rewrite.as_ref(), wanted, retries))
         }
         HttpAction::Redirect(redirect) => Action::Redirect(redirection(redirect)),
+        // Replaced by the routes of the other VirtualService long before.
+        HttpAction::Delegate { .. } => Action::DirectResponse(DirectResponseAction {
+            status: 404,
+            body: None,
+            ..DirectResponseAction::default()
+        }),
         HttpAction::Respond(response) => Action::DirectResponse(DirectResponseAction {
             status: u32::from(response.status),
             body: response.body.as_deref().map(inline_bytes),

@@ -1,12 +1,14 @@
-//! A gateway's servers, its listeners' chains, and the route tables behind them. Servers of one port are put together:
-//! plain HTTP of a port is one table (`http.<port>`), each HTTPS server has one of its own.
+//! A gateway's servers, its listeners' chains, and the route tables behind them. A server is bound to the port that the
+//! gateway's Service leads to from the server's port, so servers of several ports can meet at one. They are put together:
+//! plain HTTP of a port is one table (`http.<port>`), each HTTPS server has one of its own. Conditions on the port in a
+//! VirtualService speak of the server's port, as do destinations without one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Input, Rest, Rule, VirtualHost, retry, rule, sidecar};
 use crate::{
     generate::own,
-    model::{Gateway, Host, Server, gateway::ServerTlsMode, route::HttpMatch},
+    model::{Gateway, Host, Server, VirtualService, gateway::ServerTlsMode, route::HttpMatch},
     view::View,
 };
 
@@ -74,69 +76,110 @@ pub fn inputs(view: &View<'_>) -> Vec<Input> {
         .collect()
 }
 
-/// The virtual hosts of one table. Rules of several VirtualServices for one host stand one after another, the oldest
-/// object's first.
+/// What a table says about one host.
+struct Merged<'a> {
+    port: u16,
+    require_tls: bool,
+    rules: Vec<Part<'a>>,
+}
+
+/// One rule, and where it stands.
+struct Part<'a> {
+    source: &'a Arc<VirtualService>,
+    index: usize,
+    rule: Rule,
+}
+
+impl<'a> Merged<'a> {
+    fn new(port: u16) -> Self {
+        Self {
+            port,
+            require_tls: false,
+            rules: Vec::new(),
+        }
+    }
+
+    /// The same rule can come by two servers, such as ports 80 and 8080 of one Gateway that are the same port of its
+    /// pods: what either lets in, the rule takes.
+    fn add(&mut self, part: Part<'a>) {
+        let known = self
+            .rules
+            .iter_mut()
+            .find(|known| known.index == part.index && known.source.origin == part.source.origin);
+        let Some(known) = known else {
+            self.rules.push(part);
+            return;
+        };
+        let written = &part.source.http[part.index].matches;
+        let either =
+            |wanted: &&HttpMatch| known.rule.matches.contains(wanted) || part.rule.matches.contains(wanted);
+        known.rule.matches = written.iter().filter(either).cloned().collect();
+    }
+
+    /// The oldest object's rules first; nothing after a rule that takes everything is ever asked.
+    fn rules(mut self) -> Vec<Rule> {
+        self.rules.sort_by(|a, b| {
+            let order = a.source.origin.precedence().cmp(&b.source.origin.precedence());
+            order.then(a.index.cmp(&b.index))
+        });
+        let mut rules: Vec<Rule> = self.rules.into_iter().map(|part| part.rule).collect();
+        if let Some(last) = rules.iter().position(rule::takes_everything) {
+            rules.truncate(last + 1);
+        }
+        rules
+    }
+}
+
+/// The virtual hosts of one table. Rules of several VirtualServices for one host stand one after another.
 fn hosts(view: &View<'_>, servers: &[Bound<'_>]) -> Vec<VirtualHost> {
-    let mut merged: BTreeMap<Host, (Vec<Rule>, bool, u16)> = BTreeMap::new();
+    let mut merged: BTreeMap<Host, Merged<'_>> = BTreeMap::new();
     for bound in servers {
         let redirect = bound.server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
-        let reference = bound.gateway.reference();
+        let (reference, port) = (bound.gateway.reference(), bound.server.port);
         for source in view.routes_at(&reference) {
+            let namespaces = (
+                source.origin.namespace.as_str(),
+                bound.gateway.origin.namespace.as_str(),
+            );
             for host in &source.hosts {
-                let namespace = &source.origin.namespace;
-                for admitted in bound
-                    .server
-                    .admits(namespace, &bound.gateway.origin.namespace, host)
-                {
-                    let (rules, tls, _) =
-                        merged
-                            .entry(admitted.clone())
-                            .or_insert((Vec::new(), false, bound.server.port));
-                    *tls |= redirect;
-                    for route in &source.http {
-                        let counts = |wanted: &&HttpMatch| {
-                            sidecar::applies(view, wanted, &reference, bound.server.port)
-                        };
+                for admitted in bound.server.admits(namespaces.0, namespaces.1, host) {
+                    let own = merged
+                        .entry(admitted.clone())
+                        .or_insert_with(|| Merged::new(port));
+                    own.require_tls |= redirect;
+                    for (index, route) in source.http.iter().enumerate() {
+                        let counts = |wanted: &&HttpMatch| sidecar::applies(view, wanted, &reference, port);
                         let matches: Vec<HttpMatch> = route.matches.iter().filter(counts).cloned().collect();
                         if matches.is_empty() && !route.matches.is_empty() {
                             continue;
                         }
-                        let rule = sidecar::resolve(view, source, route, matches, bound.server.port, host);
-                        if !rules.contains(&rule) {
-                            rules.push(rule);
-                        }
+                        let rule = sidecar::resolve(view, source, route, matches, port, host);
+                        own.add(Part { source, index, rule });
                     }
                 }
             }
         }
-        if redirect {
-            for host in &bound.server.hosts {
-                let (_, tls, _) =
-                    merged
-                        .entry(host.host.clone())
-                        .or_insert((Vec::new(), true, bound.server.port));
-                *tls = true;
-            }
+        for host in bound.server.hosts.iter().filter(|_| redirect) {
+            let own = merged
+                .entry(host.host.clone())
+                .or_insert_with(|| Merged::new(port));
+            own.require_tls = true;
         }
     }
     let mut domains = sidecar::Domains::default();
     merged
         .into_iter()
-        .filter_map(|(host, (mut rules, require_tls, port))| {
-            // Nothing after a rule that takes everything is ever asked.
-            if let Some(last) = rules.iter().position(rule::takes_everything) {
-                rules.truncate(last + 1);
-            }
+        .filter_map(|(host, own)| {
             let mut names = vec![host.as_str().to_owned()];
             if host.as_str() != "*" {
                 names.push(format!("{host}:*"));
             }
             let domains = domains.take(names);
             (!domains.is_empty()).then(|| VirtualHost {
-                name: format!("{host}:{port}"),
+                name: format!("{host}:{}", own.port),
                 domains,
-                rules,
-                require_tls,
+                require_tls: own.require_tls,
+                rules: own.rules(),
             })
         })
         .collect()
@@ -150,3 +193,7 @@ pub fn over_tls(server: &Server) -> bool {
             .as_ref()
             .is_some_and(|tls| tls.mode != ServerTlsMode::None)
 }
+
+#[cfg(test)]
+#[path = "gateway/tests.rs"]
+mod tests;

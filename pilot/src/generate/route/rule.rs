@@ -38,6 +38,9 @@ fn route(rule: &Rule, wanted: Option<&HttpMatch>, retries: &Retries) -> Route {
     let headers = &rule.route.headers;
     let mut route = Route {
         name: name(rule, wanted),
+        stat_prefix: wanted
+            .map(|wanted| wanted.stat_prefix.clone())
+            .unwrap_or_default(),
         r#match: Some(wanted.map_or_else(matching::everything, matching::generate)),
         metadata: rule.origin.as_ref().map(|origin| {
             let cause = json!({ "object": origin.to_string(), "version": origin.version });

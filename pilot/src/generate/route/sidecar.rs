@@ -24,10 +24,30 @@ pub fn auto_name(host: &Host, port: u16) -> String {
 }
 
 pub fn inputs(view: &View<'_>) -> Vec<Input> {
+    tables(view, |_| true)
+}
+
+/// Only the tables of these ports.
+pub fn on_ports(view: &View<'_>, ports: &BTreeSet<u16>) -> Vec<Input> {
+    tables(view, |port| ports.contains(&port))
+}
+
+/// The ports whose tables can say something else when VirtualServices of these hosts do; `None`: any.
+pub fn ports_of<'a>(view: &View<'_>, hosts: impl IntoIterator<Item = &'a Host>) -> Option<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for host in hosts {
+        // A name that no service has stands in every table, and a pattern may stand for any service.
+        let service = view.service(host).filter(|_| !host.is_wildcard())?;
+        ports.extend(service.ports.iter().map(|port| port.number));
+    }
+    Some(ports)
+}
+
+fn tables(view: &View<'_>, wanted: impl Fn(u16) -> bool) -> Vec<Input> {
     let mut by_port: BTreeMap<u16, Vec<&Arc<Service>>> = BTreeMap::new();
     let mut auto: Vec<(u16, &Arc<Service>)> = Vec::new();
     for service in view.services() {
-        for port in &service.ports {
+        for port in service.ports.iter().filter(|port| wanted(port.number)) {
             if port.protocol.is_http() {
                 by_port.entry(port.number).or_default().push(service);
             } else if port.protocol.is_auto() {
@@ -145,6 +165,7 @@ fn plain(view: &View<'_>, service: &Arc<Service>, port: u16) -> Rule {
         hash: hash(view, service, port, None),
         route: HttpRoute {
             name: String::new(),
+            delegate: None,
             matches: Vec::new(),
             action: HttpAction::Forward {
                 destinations: vec![weighted],
@@ -209,10 +230,14 @@ pub fn resolve(
     view: &View<'_>,
     source: &Arc<VirtualService>,
     route: &HttpRoute,
-    matches: Vec<HttpMatch>,
+    mut matches: Vec<HttpMatch>,
     port: u16,
     host: &Host,
 ) -> Rule {
+    if view.viewer.ours {
+        // Statistics by route are Envoy's alone.
+        matches.iter_mut().for_each(|own| own.stat_prefix.clear());
+    }
     let (targets, first) = match &route.action {
         HttpAction::Forward { destinations, .. } => {
             let target = |own: &HttpDestination| Target {
@@ -222,7 +247,7 @@ pub fn resolve(
             };
             (destinations.iter().map(target).collect(), destinations.first())
         }
-        HttpAction::Redirect(_) | HttpAction::Respond(_) => (Vec::new(), None),
+        HttpAction::Redirect(_) | HttpAction::Respond(_) | HttpAction::Delegate { .. } => (Vec::new(), None),
     };
     let hash = first.and_then(|own| {
         let service = view.service(&own.destination.host)?;
@@ -234,7 +259,7 @@ pub fn resolve(
         ))
     });
     Rule {
-        origin: Some(source.origin.clone()),
+        origin: Some(route.delegate.clone().unwrap_or_else(|| source.origin.clone())),
         matches,
         targets,
         mirrors: route

@@ -68,7 +68,7 @@ impl Trouble {
         match self {
             Self::Forbidden(message) => format!(
                 "{plural}{place} may not be read ({message}); add to pilot's {role}: {{apiGroups: [\"{group}\"], resources: \
-                 [\"{plural}\"], verbs: [get, list, watch]}}"
+                 [\"{plural}\"], verbs: [list, watch]}}"
             ),
             Self::Away(why) => format!(
                 "the API server cannot be reached ({why}); everything known stays in effect, and it is asked again"
@@ -115,7 +115,7 @@ mod tests {
         assert!(
             text.contains("because")
                 && text.contains(
-                    "ClusterRole: {apiGroups: [\"discovery.k8s.io\"], resources: [\"endpointslices\"], verbs: [get, list, watch]}"
+                    "ClusterRole: {apiGroups: [\"discovery.k8s.io\"], resources: [\"endpointslices\"], verbs: [list, watch]}"
                 ),
             "{text}"
         );

@@ -6,20 +6,18 @@ use mesh_proto::{
     xds::{Encoded, Version},
 };
 
+use mesh_proto::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+
 use super::*;
 
 fn catalog(kind: Type, resources: &[(&str, u64)]) -> Arc<Resources> {
     let encoded = |(name, version): &(&str, u64)| {
-        let name: Arc<str> = (*name).into();
-        (
-            name.clone(),
-            Arc::new(Encoded {
-                name,
-                version: Version(*version),
-                kind,
-                body: Bytes::new(),
-            }),
-        )
+        Arc::new(Encoded {
+            name: (*name).into(),
+            version: Version(*version),
+            kind,
+            body: Bytes::new(),
+        })
     };
     Arc::new(resources.iter().map(encoded).collect())
 }
@@ -74,7 +72,7 @@ impl World {
 
     fn next(&mut self) -> Option<DeltaDiscoveryResponse> {
         match self.session.next(0) {
-            Some(Response::Delta(response)) => Some(response),
+            Some(Response::Delta(news)) => Some(news.message()),
             Some(Response::Sotw(_)) => panic!("a delta stream"),
             None => None,
         }

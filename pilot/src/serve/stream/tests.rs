@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use mesh_proto::{
-    envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    envoy::service::discovery::v3::{
+        DeltaDiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
     pb::google::rpc,
     xds::{Type, client::Client},
 };

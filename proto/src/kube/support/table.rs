@@ -52,28 +52,12 @@ pub(super) fn rows(kind: Kind) -> &'static [Row] {
 }
 
 const VIRTUAL_SERVICE: &[Row] = &[
-    row(
-        "",
-        "hosts",
-        Partly("an object without hosts, which others delegate to, is not taken"),
-    ),
-    row("", "gateways exportTo", Supported),
+    row("", "hosts gateways exportTo", Supported),
     row(
         "http[]",
-        "name route redirect.uri redirect.authority redirect.port redirect.derivePort redirect.scheme \
-         redirect.redirectCode directResponse rewrite timeout retries mirror mirrors mirrorPercentage mirrorPercent \
+        "name route redirect directResponse delegate rewrite timeout retries mirror mirrors mirrorPercentage mirrorPercent \
          mirror_percent corsPolicy headers",
         Supported,
-    ),
-    row(
-        "http[].redirect",
-        "prefixRewrite",
-        Refused("not supported yet; write uri: %PREFIX()%/new, which replaces the matched prefix"),
-    ),
-    row(
-        "http[]",
-        "delegate",
-        Refused("delegation to another VirtualService is not supported yet; write the routes here"),
     ),
     row(
         "http[].match[]",
@@ -88,7 +72,7 @@ const VIRTUAL_SERVICE: &[Row] = &[
     row(
         "http[].match[]",
         "statPrefix",
-        Planned("statistics by route are not kept; it has no effect"),
+        Partly("stock Envoys count by it; our proxy keeps no statistics by route"),
     ),
     row(
         "http[].fault",
@@ -98,12 +82,12 @@ const VIRTUAL_SERVICE: &[Row] = &[
     row(
         "http[].fault.delay",
         "exponentialDelay",
-        Refused("not supported; use fixedDelay"),
+        Never("it never had an effect; use fixedDelay"),
     ),
     row(
         "http[].fault.abort",
         "http2Error",
-        Refused("not supported; use httpStatus or grpcStatus"),
+        Never("it never had an effect; use httpStatus or grpcStatus"),
     ),
     row(
         "tls[]",
@@ -206,39 +190,25 @@ const GATEWAY: &[Row] = &[
     row("servers[]", "defaultEndpoint", Never("it never had an effect")),
     row(
         "servers[].tls",
-        "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames subjectAltNames \
-         minProtocolVersion maxProtocolVersion cipherSuites",
+        "httpsRedirect mode serverCertificate privateKey caCertificates caCrl credentialName credentialNames \
+         tlsCertificates subjectAltNames verifyCertificateSpki verifyCertificateHash minProtocolVersion \
+         maxProtocolVersion insecureSkipVerify",
         Supported,
     ),
     row(
         "servers[].tls",
-        "tlsCertificates",
-        Refused("not supported yet; use credentialNames"),
-    ),
-    row(
-        "servers[].tls",
-        "verifyCertificateSpki verifyCertificateHash",
-        Refused("not supported yet; use subjectAltNames"),
-    ),
-    row(
-        "servers[].tls",
-        "caCrl",
-        Refused("revocation lists are not supported yet"),
-    ),
-    row(
-        "servers[].tls",
-        "caCertCredentialName",
-        Refused("not supported yet; put ca.crt into the Secret of credentialName"),
+        "cipherSuites",
+        Partly("our proxy leaves out what has no forward secrecy or does not authenticate what it encrypts"),
     ),
     row(
         "servers[].tls",
         "ecdhCurves",
-        Planned("has no effect yet; X25519, P-256 and P-384 are offered"),
+        Partly("our proxy leaves out P-521"),
     ),
     row(
         "servers[].tls",
-        "insecureSkipVerify",
-        Planned("has no effect yet; a client whose certificate fails verification is refused"),
+        "caCertCredentialName",
+        Partly("the name of a Secret; ConfigMaps are not read for it"),
     ),
 ];
 

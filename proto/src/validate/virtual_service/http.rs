@@ -68,7 +68,7 @@ fn http_action(route: &HttpRoute, at: &str, report: &mut Report) {
     if !actions.iter().any(|(_, said)| *said) {
         report.error(
             at,
-            "says what to match but not what to do: needs route, redirect or directResponse",
+            "says what to match but not what to do: needs route, redirect, directResponse or delegate",
         );
     }
     if (route.redirect.is_some() || route.direct_response.is_some()) && route.fault.is_some() {
@@ -76,6 +76,20 @@ fn http_action(route: &HttpRoute, at: &str, report: &mut Report) {
             format!("{at}.fault"),
             "a redirect or direct response is not sent on, so there is nothing to delay or abort",
         );
+    }
+    if let Some(delegate) = &route.delegate {
+        if delegate.name.is_empty() {
+            report.error(
+                format!("{at}.delegate.name"),
+                "must be the name of a VirtualService without hosts",
+            );
+        }
+        if !delegate.namespace.is_empty() && !field::namespace_name(&delegate.namespace) {
+            report.error(
+                format!("{at}.delegate.namespace"),
+                format!("{:?} is not a namespace", delegate.namespace),
+            );
+        }
     }
     if let Some(redirect) = &route.redirect {
         check_redirect(redirect, &format!("{at}.redirect"), report);

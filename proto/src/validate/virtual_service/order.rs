@@ -23,12 +23,24 @@ pub fn check(service: &VirtualService, report: &mut Report) {
         .collect();
     let tls: Vec<&[TlsMatch]> = service.tls.iter().map(|route| route.matches.as_slice()).collect();
     let tcp: Vec<&[TcpMatch]> = service.tcp.iter().map(|route| route.matches.as_slice()).collect();
-    routes("http", &http, wider_http, report);
-    routes("tls", &tls, wider_tls, report);
-    routes("tcp", &tcp, wider_tcp, report);
+    // What the other VirtualService does not take goes on to the next route.
+    let delegates: Vec<bool> = service
+        .http
+        .iter()
+        .map(|route| route.delegate.is_some())
+        .collect();
+    routes("http", &http, &delegates, wider_http, report);
+    routes("tls", &tls, &[], wider_tls, report);
+    routes("tcp", &tcp, &[], wider_tcp, report);
 }
 
-fn routes<M>(protocol: &str, routes: &[&[M]], wider: fn(&M, &M) -> bool, report: &mut Report) {
+fn routes<M>(
+    protocol: &str,
+    routes: &[&[M]],
+    let_pass: &[bool],
+    wider: fn(&M, &M) -> bool,
+    report: &mut Report,
+) {
     let mut earlier: Vec<(usize, Earlier<'_, M>)> = Vec::new();
     for (i, matches) in routes.iter().enumerate() {
         let taker = |matched: Option<&M>| {
@@ -42,6 +54,7 @@ fn routes<M>(protocol: &str, routes: &[&[M]], wider: fn(&M, &M) -> bool, report:
             })
         };
         let path = format!("spec.{protocol}[{i}]");
+        let passes = let_pass.get(i).is_some_and(|passes| *passes);
         if matches.is_empty() {
             if let Some(by) = taker(None) {
                 report.add(
@@ -50,7 +63,9 @@ fn routes<M>(protocol: &str, routes: &[&[M]], wider: fn(&M, &M) -> bool, report:
                     format!("never used: {protocol}[{by}] before it takes every request; only the last route may be without match"),
                 );
             }
-            earlier.push((i, Earlier::Everything));
+            if !passes {
+                earlier.push((i, Earlier::Everything));
+            }
             continue;
         }
         let takers: Vec<Option<usize>> = matches.iter().map(|matched| taker(Some(matched))).collect();
@@ -75,7 +90,9 @@ fn routes<M>(protocol: &str, routes: &[&[M]], wider: fn(&M, &M) -> bool, report:
                 }
             }
         }
-        earlier.extend(matches.iter().map(|matched| (i, Earlier::Match(matched))));
+        if !passes {
+            earlier.extend(matches.iter().map(|matched| (i, Earlier::Match(matched))));
+        }
     }
 }
 

@@ -42,6 +42,29 @@ fn objects() {
 }
 
 #[test]
+fn one_without_hosts_is_delegated_to() {
+    check(&format!("http: [{{{TO}}}]"), &[]);
+    check(
+        &format!(
+            "gateways: [a]\nhttp: [{{{TO}}}, {{match: [{{port: 1}}], delegate: {{name: b}}}}]\ntcp: [{{{TO}}}]"
+        ),
+        &[
+            "Error spec.gateways",
+            "Error spec.tcp",
+            "Error spec.http[1].delegate",
+            "Warning spec.http[1]",
+        ],
+    );
+    // What the other one leaves goes on.
+    check(
+        &format!(
+            "hosts: [a]\nhttp: [{{delegate: {{name: b}}}}, {{match: [{{port: 1}}], delegate: {{name: c}}}}, {{{TO}}}]"
+        ),
+        &[],
+    );
+}
+
+#[test]
 fn routes() {
     route("{match: [{uri: {prefix: /a}}]}", &["Error spec.http[0]"]);
     route(
@@ -73,7 +96,19 @@ fn routes() {
         "{directResponse: {status: 99}}",
         &["Error spec.http[0].directResponse.status"],
     );
-    route("{delegate: {name: b}}", &["Error spec.http[0].delegate"]);
+    route("{delegate: {name: b}}", &[]);
+    route("{delegate: {name: b, namespace: c}, timeout: 1s}", &[]);
+    route(
+        "{delegate: {namespace: C}}",
+        &[
+            "Error spec.http[0].delegate.name",
+            "Error spec.http[0].delegate.namespace",
+        ],
+    );
+    route(
+        &format!("{{delegate: {{name: b}}, {TO}}}"),
+        &["Error spec.http[0]"],
+    );
     route(&format!("{{{TO}, timeout: 5}}"), &["Error spec.http[0].timeout"]);
     route(
         &format!("{{{TO}, retries: {{attempts: 3, retryOn: 'connect-failure,503, 5xx'}}}}"),

@@ -10,17 +10,12 @@ fn catalog(resources: &[(&str, u64)]) -> Resources {
 
 fn sized(resources: &[(&str, u64)], bytes: usize) -> Resources {
     let encoded = |(name, version): &(&str, u64)| {
-        let name: Arc<str> = (*name).into();
-        let body = Bytes::from(vec![0; bytes]);
-        (
-            name.clone(),
-            Arc::new(Encoded {
-                name,
-                version: Version(*version),
-                kind: Type::Cluster,
-                body,
-            }),
-        )
+        Arc::new(Encoded {
+            name: (*name).into(),
+            version: Version(*version),
+            kind: Type::Cluster,
+            body: Bytes::from(vec![0; bytes]),
+        })
     };
     resources.iter().map(encoded).collect()
 }

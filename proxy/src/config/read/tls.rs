@@ -10,20 +10,22 @@ use mesh_proto::envoy::{
     extensions::transport_sockets::{
         raw_buffer::v3::RawBuffer,
         tls::v3::{
-            self as pb, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext,
-            SdsSecretConfig, TlsCertificate, UpstreamTlsContext,
+            self as pb, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsCertificate,
+            UpstreamTlsContext,
         },
     },
 };
 
 use super::{
-    At, Result, boolean, done, each, matcher, open, opt_duration, refuse, required, required_text, scalar,
-    unsupported,
+    At, Result, boolean, done, each, open, opt_duration, refuse, required, required_text, scalar, unsupported,
 };
 use crate::config::{
     secret::{KeySource, Secret, SecretKind},
-    transport::{DownstreamTls, SanKind, SanMatch, SdsSource, SecretRef, UpstreamTls, Validation, Versions},
+    transport::{DownstreamTls, Offer, SdsSource, SecretRef, UpstreamTls, Validation},
 };
+
+mod offer;
+mod validation;
 
 /// What a chain's transport socket says; nothing is plaintext.
 pub fn downstream(value: core::TransportSocket) -> Result<Option<DownstreamTls>> {
@@ -68,7 +70,7 @@ struct Common {
     certificates: Vec<SecretRef>,
     validation: Option<Validation>,
     alpn: Vec<Vec<u8>>,
-    versions: Versions,
+    offer: Offer,
 }
 
 fn common(mut value: CommonTlsContext) -> Result<Common> {
@@ -81,7 +83,7 @@ fn common(mut value: CommonTlsContext) -> Result<Common> {
         secret_ref,
     )?);
     let validation = take(&mut value.validation_context_type)
-        .map(validation)
+        .map(validation::read)
         .transpose()?
         .flatten();
     let read = Common {
@@ -91,8 +93,8 @@ fn common(mut value: CommonTlsContext) -> Result<Common> {
             .into_iter()
             .map(String::into_bytes)
             .collect(),
-        versions: take(&mut value.tls_params)
-            .map_or(Ok(Versions::default()), versions)
+        offer: take(&mut value.tls_params)
+            .map_or(Ok(Offer::default()), offer::read)
             .at("tls_params")?,
     };
     done(&value)?;
@@ -118,7 +120,7 @@ fn downstream_context(mut value: DownstreamTlsContext) -> Result<DownstreamTls> 
         validation: common.validation,
         require_client_certificate: boolean(&mut value.require_client_certificate, false),
         alpn: common.alpn,
-        versions: common.versions,
+        offer: common.offer,
         session_tickets,
         session_timeout: opt_duration(take(&mut value.session_timeout), "session_timeout")?,
     };
@@ -136,11 +138,18 @@ fn downstream_context(mut value: DownstreamTlsContext) -> Result<DownstreamTls> 
 
 fn upstream_context(mut value: UpstreamTlsContext) -> Result<UpstreamTls> {
     let common = common(take(&mut value.common_tls_context).unwrap_or_default()).at("common_tls_context")?;
+    if common
+        .validation
+        .as_ref()
+        .is_some_and(|peer| !peer.pins.is_empty())
+    {
+        return refuse("servers are not checked by hashes by this proxy").at("common_tls_context");
+    }
     let tls = UpstreamTls {
         certificates: common.certificates,
         validation: common.validation,
         alpn: common.alpn,
-        versions: common.versions,
+        offer: common.offer,
         sni: take(&mut value.sni).into(),
         auto_host_sni: take(&mut value.auto_host_sni),
         auto_sni_san: take(&mut value.auto_sni_san_validation),
@@ -153,25 +162,6 @@ fn upstream_context(mut value: UpstreamTlsContext) -> Result<UpstreamTls> {
     }
     done(&value)?;
     Ok(tls)
-}
-
-/// Versions and, of ciphers and curves, the safe ones that rustls has: naming them narrows nothing that is unsafe.
-fn versions(mut value: pb::TlsParameters) -> Result<Versions> {
-    use pb::tls_parameters::TlsProtocol as Protocol;
-    let minimum = take(&mut value.tls_minimum_protocol_version);
-    let maximum = take(&mut value.tls_maximum_protocol_version);
-    let versions = Versions {
-        tls12: minimum <= Protocol::TlSv12 as i32 && (maximum == 0 || maximum >= Protocol::TlSv12 as i32),
-        tls13: maximum == 0 || maximum >= Protocol::TlSv13 as i32,
-    };
-    if !versions.tls12 && !versions.tls13 {
-        return refuse("only TLS 1.2 and 1.3 are supported by this proxy").at("tls_maximum_protocol_version");
-    }
-    value.cipher_suites.clear();
-    value.ecdh_curves.clear();
-    value.signature_algorithms.clear();
-    done(&value)?;
-    Ok(versions)
 }
 
 fn inline_certificate(name: Arc<str>, value: TlsCertificate) -> Result<SecretRef> {
@@ -230,88 +220,6 @@ pub fn grpc_service(service: core::GrpcService) -> Result<Arc<str>> {
     }
 }
 
-fn validation(value: pb::common_tls_context::ValidationContextType) -> Result<Option<Validation>> {
-    use pb::common_tls_context::ValidationContextType as Kind;
-    match value {
-        Kind::ValidationContext(context) => validation_context(context, None).at("validation_context"),
-        Kind::ValidationContextSdsSecretConfig(config) => {
-            let trusted = secret_ref(config).at("validation_context_sds_secret_config")?;
-            Ok(Some(Validation {
-                trusted: Some(trusted),
-                names: Vec::new(),
-            }))
-        }
-        Kind::CombinedValidationContext(combined) => {
-            let trusted = combined
-                .validation_context_sds_secret_config
-                .map(|config| secret_ref(config).at("validation_context_sds_secret_config"))
-                .transpose()
-                .at("combined_validation_context")?;
-            let context = combined.default_validation_context.unwrap_or_default();
-            validation_context(context, trusted)
-                .at("default_validation_context")
-                .at("combined_validation_context")
-        }
-        Kind::ValidationContextCertificateProvider(_) => {
-            unsupported("validation_context_certificate_provider")
-        }
-        Kind::ValidationContextCertificateProviderInstance(_) => {
-            unsupported("validation_context_certificate_provider_instance")
-        }
-    }
-}
-
-fn validation_context(
-    mut value: CertificateValidationContext,
-    by_name: Option<SecretRef>,
-) -> Result<Option<Validation>> {
-    let inline = take(&mut value.trusted_ca)
-        .map(|source| {
-            let roots = scalar::data_source(source)?;
-            Ok(SecretRef::Inline(Arc::new(Secret {
-                name: "".into(),
-                kind: SecretKind::Validation { roots },
-            })))
-        })
-        .transpose()
-        .at("trusted_ca")?;
-    let names = each(
-        take(&mut value.match_typed_subject_alt_names),
-        "match_typed_subject_alt_names",
-        san,
-    )?;
-    let accept = take(&mut value.trust_chain_verification)
-        == pb::certificate_validation_context::TrustChainVerification::AcceptUntrusted as i32;
-    if accept {
-        return unsupported("trust_chain_verification");
-    }
-    value.watched_directory = None;
-    // Whether the names of the roots are sent to clients changes no answer.
-    value.suppress_client_ca_list = false;
-    done(&value)?;
-    let trusted = by_name.or(inline);
-    if trusted.is_none() && names.is_empty() {
-        return Ok(None);
-    }
-    if trusted.is_none() {
-        return refuse("names without trusted roots prove nothing").at("match_typed_subject_alt_names");
-    }
-    Ok(Some(Validation { trusted, names }))
-}
-
-fn san(value: pb::SubjectAltNameMatcher) -> Result<SanMatch> {
-    use pb::subject_alt_name_matcher::SanType;
-    let kind = match SanType::try_from(value.san_type) {
-        Ok(SanType::Uri) => SanKind::Uri,
-        Ok(SanType::Dns) => SanKind::Dns,
-        Ok(SanType::IpAddress) => SanKind::Ip,
-        Ok(SanType::Email) => SanKind::Email,
-        _ => return refuse("is not supported by this proxy").at("san_type"),
-    };
-    let rule = matcher::string(required(value.matcher, "matcher")?).at("matcher")?;
-    Ok(SanMatch { kind, rule })
-}
-
 /// A secret by its name.
 pub fn secret(mut value: pb::Secret) -> Result<Secret> {
     let name: Arc<str> = take(&mut value.name).into();
@@ -322,11 +230,12 @@ pub fn secret(mut value: pb::Secret) -> Result<Secret> {
         pb::secret::Type::ValidationContext(mut context) => {
             let source = required(take(&mut context.trusted_ca), "trusted_ca").at("validation_context")?;
             let roots = scalar::data_source(source).at("validation_context.trusted_ca")?;
+            let revoked = validation::revoked(&mut context).at("validation_context")?;
             context.watched_directory = None;
             done(&context).at("validation_context")?;
             Ok(Secret {
                 name,
-                kind: SecretKind::Validation { roots },
+                kind: SecretKind::Validation { roots, revoked },
             })
         }
         pb::secret::Type::SessionTicketKeys(_) => unsupported("session_ticket_keys"),
