@@ -136,12 +136,17 @@ cluster-down: ## Take that cluster down; nothing of it is left
 
 .PHONY: test
 test: deps deps-kubernetes build ## Every test, in real network namespaces and on a real Kubernetes too (as root)
-	cargo test --locked --workspace --no-fail-fast --lib --bins --tests -- --skip local/
+	cargo test --locked --workspace --no-fail-fast --lib --bins --tests -- --skip local/ --skip kubernetes/
 	cargo test --locked --workspace --test local
+	env -u KUBECONFIG cargo test --locked --workspace --test kubernetes
 
 .PHONY: e2e
-e2e: deps build ## Only the tests of the whole mesh; T=name runs some of them
+e2e: deps build ## Only the tests of the mesh on one machine; T=name runs some of them
 	cargo test --locked --workspace --test local -- $(T)
+
+.PHONY: test-kubernetes
+test-kubernetes: deps-kubernetes build ## Only the tests of the mesh on Kubernetes, on a cluster of their own or that of KUBECONFIG; T=name as well
+	cargo test --locked --workspace --test kubernetes -- $(T)
 
 .PHONY: lint
 lint: ## Formatting, clippy, dependencies
@@ -154,6 +159,21 @@ bench: deps ## Our proxy beside Envoy, nginx and HAProxy; and the times of the m
 	cargo build --locked --release -p mesh-proxy
 	cargo build --locked --workspace --bins
 	target/debug/mesh-bench
+
+# What `make bench-pilot` makes and measures.
+SERVICES ?= 1000
+ENDPOINTS ?= 10
+PROXIES ?= 2000
+# full: each proxy has everything; ondemand: clusters and endpoints by name.
+MODE ?= full
+CHANGES ?= 20
+
+.PHONY: bench-pilot
+bench-pilot: ## Pilot at scale, simulated proxies (SERVICES, ENDPOINTS, PROXIES, MODE=full|ondemand, CHANGES)
+	cargo build --locked --release -p mesh-pilot -p mesh-citadel
+	cargo build --locked --release -p mesh-e2e --bin mesh-bench-pilot
+	target/release/mesh-bench-pilot --services $(SERVICES) --endpoints $(ENDPOINTS) --proxies $(PROXIES) --mode $(MODE) \
+		--changes $(CHANGES)
 
 .PHONY: clean
 clean: ## Take the demo's mesh and the cluster down and remove what was built

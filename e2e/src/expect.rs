@@ -1,7 +1,7 @@
 //! `samples/bookinfo/expect`: what a person sees in each lesson of the sample, written so that it can be checked. A lesson applies
 //! its files, looks at pages through the gateway, and takes its files away again.
 
-use crate::mesh::{Mesh, read};
+use crate::{mesh::read, site::Site};
 use anyhow::{Context, bail, ensure};
 use http::StatusCode;
 use serde::Deserialize;
@@ -60,7 +60,7 @@ pub fn lessons() -> anyhow::Result<Vec<Lesson>> {
 }
 
 /// Walks through one lesson.
-pub fn run(mesh: &Mesh, name: &str) -> anyhow::Result<()> {
+pub fn run(mesh: &impl Site, name: &str) -> anyhow::Result<()> {
     let lessons = lessons()?;
     let lesson = lessons
         .iter()
@@ -86,7 +86,7 @@ pub fn run(mesh: &Mesh, name: &str) -> anyhow::Result<()> {
 }
 
 impl Look {
-    fn check(&self, mesh: &Mesh) -> anyhow::Result<()> {
+    fn check(&self, mesh: &impl Site) -> anyhow::Result<()> {
         let cookie = self.user.as_ref().map(|user| mesh.sign_in(user)).transpose()?;
         let headers: Vec<(&str, &str)> = cookie.iter().map(|cookie| ("cookie", cookie.as_str())).collect();
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();

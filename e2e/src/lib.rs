@@ -3,19 +3,26 @@
 //!
 //! - `app`: the test application, a server that speaks every protocol that a mesh must carry, and its clients;
 //! - `client`: those clients, also used by the harness itself;
-//! - `run`, `mesh`, `expect`, `need`, `browser`, `capture`, `peers`: the harness of `tests/local.rs`;
-//! - `cluster`: a real Kubernetes cluster of two nodes on this machine, behind `make cluster` and `tests/kubernetes.rs`, and images;
-//! - `bench`: the side-by-side comparison behind `make bench`.
+//! - `run`, `site`, `expect`, `need`, `browser`, `capture`, `peers`: the harness of both suites, with `mesh` and `settle` of
+//!   `tests/local.rs`, and `installed` and `rights` of `tests/kubernetes.rs`;
+//! - `cluster`: a real Kubernetes cluster of two nodes on this machine, and images, behind `make cluster` and `installed`;
+//! - `bench`: the side-by-side comparison behind `make bench`;
+//! - `bench_pilot`: pilot with many services and many simulated proxies, behind `make bench-pilot`.
 
 pub mod app;
 pub mod bench;
+pub mod bench_pilot;
 pub mod browser;
 pub mod capture;
 pub mod client;
 pub mod cluster;
 pub mod expect;
+pub mod installed;
 pub mod mesh;
 pub mod need;
 pub mod peers;
 pub mod process;
+pub mod rights;
 pub mod run;
+mod settle;
+pub mod site;

@@ -4,12 +4,11 @@
 //! Its state lies under `target/e2e/`; a mesh that an earlier run left there is taken down first. The port of the gateway is one
 //! that is free.
 
-mod http;
-mod settle;
-
 use crate::{
     need,
     process::{Background, Outcome, command, eventually, last, run},
+    run::Fixture,
+    site::Site,
 };
 use anyhow::{Context, ensure};
 use nix::fcntl::{Flock, FlockArg};
@@ -18,21 +17,20 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use http::Page;
-
 /// No single command takes longer, unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// The pods of the mesh are ready within this, even on a busy machine with debug binaries.
-const READY: Duration = Duration::from_secs(120);
+pub const READY: Duration = Duration::from_secs(120);
 
 /// Namespace of the test application.
 pub const APP_NAMESPACE: &str = "e2e";
 pub const APP_IMAGE: &str = "gossamer/e2e-app";
-const APP: &str = include_str!("../manifests/app.yaml");
+pub const APP: &str = include_str!("../manifests/app.yaml");
 pub const BOOKINFO_NAMESPACE: &str = include_str!("../manifests/default-namespace.yaml");
 
 pub struct Mesh {
@@ -48,15 +46,6 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// A running mesh with everything ready.
-    pub fn start() -> anyhow::Result<Self> {
-        let mesh = Self::prepare()?;
-        mesh.up()?;
-        mesh.base()?;
-        mesh.wait_ready()?;
-        Ok(mesh)
-    }
-
     /// Everything there, nothing running: what an earlier run left is taken down.
     pub fn prepare() -> anyhow::Result<Self> {
         need::root()?;
@@ -110,10 +99,6 @@ impl Mesh {
         Ok(())
     }
 
-    pub fn runtime(&self) -> &tokio::runtime::Runtime {
-        &self.runtime
-    }
-
     /// Where screenshots, captures and diagnoses go.
     pub fn artifacts(&self) -> PathBuf {
         self.dir.with_file_name("artifacts")
@@ -161,14 +146,6 @@ impl Mesh {
         self.settled(yaml)
     }
 
-    pub fn apply_file_acked(&self, file: &str) -> anyhow::Result<()> {
-        self.apply_acked(&read(file)?)
-    }
-
-    pub fn delete_file(&self, file: &str) -> anyhow::Result<()> {
-        self.delete(&read(file)?)
-    }
-
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Value> {
         let text = self.ctl(&["local", "get", kind, name, "-n", namespace, "-o", "json"])?;
         serde_json::from_str(&text).with_context(|| format!("{kind} {namespace}/{name} is no JSON: {text}"))
@@ -211,31 +188,6 @@ impl Mesh {
         Ok(address
             .with_context(|| format!("no pod of {app} in {namespace} has an address"))?
             .to_owned())
-    }
-
-    /// Waits until every Deployment has all of its pods, new and available, and every pod is ready.
-    pub fn wait_ready(&self) -> anyhow::Result<()> {
-        eventually(READY, "all pods ready", || {
-            let deployments = self.all("deployments")?;
-            let waiting: Vec<String> = deployments
-                .iter()
-                .filter(|object| !is_complete(object))
-                .map(describe)
-                .collect();
-            ensure!(
-                waiting.is_empty(),
-                "waiting for deployments {}",
-                waiting.join(", ")
-            );
-            let pods = self.all("pods")?;
-            let waiting: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(describe).collect();
-            ensure!(
-                waiting.is_empty() && !pods.is_empty(),
-                "waiting for pods {}",
-                waiting.join(", ")
-            );
-            Ok(())
-        })
     }
 
     fn exec_command(
@@ -352,8 +304,91 @@ impl Mesh {
             .to_owned())
     }
 
-    /// Writes what is known to files, and says where and the most important of it.
-    pub fn diagnose(&self, test: &str) -> String {
+    fn keep_logs(&self, folder: &Path) {
+        for pod in self.all("pods").unwrap_or_default() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (name, namespace) = (
+                text(&pod["metadata"]["name"]),
+                text(&pod["metadata"]["namespace"]),
+            );
+            let lists = [&pod["spec"]["containers"], &pod["spec"]["initContainers"]];
+            for container in lists.into_iter().filter_map(Value::as_array).flatten() {
+                let container = text(&container["name"]);
+                if let Ok(log) = self.logs(&namespace, &name, &container) {
+                    let _ = std::fs::write(
+                        folder.join(format!("{name}.{container}.log")),
+                        last(&log, 1 << 20),
+                    );
+                }
+            }
+        }
+    }
+
+    /// What every test finds.
+    fn base(&self) -> anyhow::Result<()> {
+        self.apply(BOOKINFO_NAMESPACE)?;
+        self.apply_file("samples/bookinfo/bookinfo.yaml")?;
+        self.apply_file("samples/bookinfo/networking/bookinfo-gateway.yaml")?;
+        self.apply_file("samples/bookinfo/networking/destination-rule-all.yaml")?;
+        self.apply(APP)?;
+        Ok(())
+    }
+}
+
+impl Site for Mesh {
+    fn gateway(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.gateway_port).into()
+    }
+
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        &self.runtime
+    }
+
+    fn apply_file_acked(&self, file: &str) -> anyhow::Result<()> {
+        self.apply_acked(&read(file)?)
+    }
+
+    fn delete_file(&self, file: &str) -> anyhow::Result<()> {
+        self.delete(&read(file)?)
+    }
+
+    fn wait_ready(&self) -> anyhow::Result<()> {
+        eventually(READY, "all pods ready", || {
+            let deployments = self.all("deployments")?;
+            let waiting: Vec<String> = deployments
+                .iter()
+                .filter(|object| !is_complete(object))
+                .map(describe)
+                .collect();
+            ensure!(
+                waiting.is_empty(),
+                "waiting for deployments {}",
+                waiting.join(", ")
+            );
+            let pods = self.all("pods")?;
+            let waiting: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(describe).collect();
+            ensure!(
+                waiting.is_empty() && !pods.is_empty(),
+                "waiting for pods {}",
+                waiting.join(", ")
+            );
+            Ok(())
+        })
+    }
+}
+
+impl Fixture for Mesh {
+    const SUITE: &str = "local";
+
+    fn start() -> anyhow::Result<Self> {
+        let mesh = Self::prepare()?;
+        mesh.up()?;
+        mesh.base()?;
+        mesh.wait_ready()?;
+        Ok(mesh)
+    }
+
+    fn diagnose(&self, test: &str) -> String {
         let folder = self.artifacts().join(test.replace(['/', ':'], "-"));
         let _ = std::fs::create_dir_all(&folder);
         let mut said: BTreeMap<&str, String> = BTreeMap::new();
@@ -391,28 +426,7 @@ impl Mesh {
         )
     }
 
-    fn keep_logs(&self, folder: &Path) {
-        for pod in self.all("pods").unwrap_or_default() {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let (name, namespace) = (
-                text(&pod["metadata"]["name"]),
-                text(&pod["metadata"]["namespace"]),
-            );
-            let lists = [&pod["spec"]["containers"], &pod["spec"]["initContainers"]];
-            for container in lists.into_iter().filter_map(Value::as_array).flatten() {
-                let container = text(&container["name"]);
-                if let Ok(log) = self.logs(&namespace, &name, &container) {
-                    let _ = std::fs::write(
-                        folder.join(format!("{name}.{container}.log")),
-                        last(&log, 1 << 20),
-                    );
-                }
-            }
-        }
-    }
-
-    /// After a test that failed: takes away what it may have left, and puts back what it may have taken.
-    pub fn reset(&self) -> anyhow::Result<()> {
+    fn reset(&mut self) -> anyhow::Result<()> {
         if self.node_namespace().is_err() {
             self.up()?;
         }
@@ -449,18 +463,7 @@ impl Mesh {
         self.wait_ready()
     }
 
-    /// What every test finds.
-    fn base(&self) -> anyhow::Result<()> {
-        self.apply(BOOKINFO_NAMESPACE)?;
-        self.apply_file("samples/bookinfo/bookinfo.yaml")?;
-        self.apply_file("samples/bookinfo/networking/bookinfo-gateway.yaml")?;
-        self.apply_file("samples/bookinfo/networking/destination-rule-all.yaml")?;
-        self.apply(APP)?;
-        Ok(())
-    }
-
-    /// Takes the mesh down and says if something is left.
-    pub fn stop(mut self) -> anyhow::Result<()> {
+    fn stop(mut self) -> anyhow::Result<()> {
         self.stopped = true;
         self.ctl(&["local", "down"]).map(drop)
     }
@@ -521,7 +524,7 @@ pub fn is_ready(pod: &Value) -> bool {
 }
 
 /// Has the controller seen this Deployment as it is, and are all of its pods there?
-fn is_complete(deployment: &Value) -> bool {
+pub fn is_complete(deployment: &Value) -> bool {
     let (status, wanted) = (
         &deployment["status"],
         deployment["spec"]["replicas"].as_u64().unwrap_or(1),
@@ -533,7 +536,7 @@ fn is_complete(deployment: &Value) -> bool {
             .all(|field| count(field) == wanted)
 }
 
-fn describe(pod: &Value) -> String {
+pub fn describe(pod: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     format!(
         "{}/{}",

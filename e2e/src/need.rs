@@ -62,6 +62,18 @@ pub fn envoy() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Helm: the newest that `make deps` has put there.
+pub fn helm() -> anyhow::Result<PathBuf> {
+    let folder = repository().join(".deps/helm");
+    let versions = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut programs: Vec<PathBuf> = versions.map(|version| version.path().join("helm")).collect();
+    programs.retain(|program| program.is_file());
+    programs.sort();
+    programs
+        .pop()
+        .with_context(|| format!("Helm is not below {}: run `make deps`", folder.display()))
+}
+
 /// The folder with Kubernetes' programs, as `make deps-kubernetes` builds them.
 pub fn kubernetes() -> anyhow::Result<PathBuf> {
     let link = repository().join(".deps/kubernetes/current");

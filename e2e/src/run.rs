@@ -1,24 +1,48 @@
-//! The runner of `tests/local.rs`. The tests share one mesh, run in the order in which they are listed, and the mesh is taken
-//! down at the end, whatever happens. Takes `cargo test`'s usual arguments (filters, `--list`, `--exact`, `--skip`) and ends with
-//! its usual line.
+//! The runner of `tests/local.rs` and `tests/kubernetes.rs`. The tests of each share one mesh, run in the order in which they are
+//! listed, and the mesh is taken down at the end, whatever happens. Takes `cargo test`'s usual arguments (filters, `--list`,
+//! `--exact`, `--skip`) and ends with its usual line.
 
-use crate::mesh::Mesh;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     time::Instant,
 };
 
-pub struct Test {
-    pub name: &'static str,
-    pub run: fn(&mut Mesh) -> anyhow::Result<()>,
+/// What the tests of a suite share.
+pub trait Fixture: Sized {
+    /// Comes before the names of the tests, with a slash: `cargo test -- --skip local/` runs everything else.
+    const SUITE: &str;
+
+    /// All that the first test needs.
+    fn start() -> anyhow::Result<Self>;
+
+    /// After a test that failed: keeps what is known, and says where, and the most important of it.
+    fn diagnose(&self, test: &str) -> String;
+
+    /// After a test that failed: takes away what it may have left, and puts back what it may have taken.
+    fn reset(&mut self) -> anyhow::Result<()>;
+
+    /// Takes it down, and says if something is left.
+    fn stop(self) -> anyhow::Result<()>;
 }
 
-/// Tests, named by their modules and functions, and `local/` before that: `cargo test -- --skip local/` runs everything else.
+pub struct Test<F> {
+    /// Module and function.
+    pub name: &'static str,
+    pub run: fn(&mut F) -> anyhow::Result<()>,
+}
+
+impl<F: Fixture> Test<F> {
+    fn full_name(&self) -> String {
+        format!("{}/{}", F::SUITE, self.name)
+    }
+}
+
+/// Tests, named by their modules and functions.
 #[macro_export]
 macro_rules! tests {
     ($($module:ident: $($name:ident),+);+ $(;)?) => {
-        &[$($($crate::run::Test { name: concat!("local/", stringify!($module), "::", stringify!($name)), run: $module::$name }),+),+]
+        &[$($($crate::run::Test { name: concat!(stringify!($module), "::", stringify!($name)), run: $module::$name }),+),+]
     };
 }
 
@@ -59,11 +83,16 @@ impl Options {
     }
 }
 
-pub fn main(tests: &[Test]) -> ExitCode {
+pub fn main<F: Fixture>(tests: &[Test<F>]) -> ExitCode {
     let options = Options::parse(std::env::args().skip(1));
-    let wanted: Vec<&Test> = tests.iter().filter(|test| options.wants(test.name)).collect();
+    let wanted: Vec<&Test<F>> = tests
+        .iter()
+        .filter(|test| options.wants(&test.full_name()))
+        .collect();
     if options.list {
-        wanted.iter().for_each(|test| println!("{}: test", test.name));
+        wanted
+            .iter()
+            .for_each(|test| println!("{}: test", test.full_name()));
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", wanted.len());
@@ -71,15 +100,15 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let mut failures = Vec::new();
     let mut passed = 0;
     if !wanted.is_empty() {
-        match Mesh::start() {
-            Ok(mut mesh) => {
+        match F::start() {
+            Ok(mut shared) => {
                 for test in wanted {
-                    match run(test, &mut mesh) {
+                    match run(test, &mut shared) {
                         Ok(()) => passed += 1,
                         Err(error) => failures.push((test.name, error)),
                     }
                 }
-                if let Err(error) = mesh.stop() {
+                if let Err(error) = shared.stop() {
                     failures.push(("(taking the mesh down)", format!("{error:#}")));
                 }
             }
@@ -111,9 +140,9 @@ pub fn main(tests: &[Test]) -> ExitCode {
     }
 }
 
-fn run(test: &Test, mesh: &mut Mesh) -> Result<(), String> {
+fn run<F: Fixture>(test: &Test<F>, shared: &mut F) -> Result<(), String> {
     let begin = Instant::now();
-    let outcome = match catch_unwind(AssertUnwindSafe(|| (test.run)(mesh))) {
+    let outcome = match catch_unwind(AssertUnwindSafe(|| (test.run)(shared))) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("{error:#}")),
         Err(panic) => {
@@ -128,12 +157,12 @@ fn run(test: &Test, mesh: &mut Mesh) -> Result<(), String> {
     let word = if outcome.is_ok() { "ok" } else { "FAILED" };
     println!(
         "test {} ... {word} ({:.1} s)",
-        test.name,
+        test.full_name(),
         begin.elapsed().as_secs_f64()
     );
     outcome.map_err(|error| {
-        let known = mesh.diagnose(test.name);
-        let reset = mesh
+        let known = shared.diagnose(test.name);
+        let reset = shared
             .reset()
             .err()
             .map(|error| format!("\nputting the mesh back failed: {error:#}"))

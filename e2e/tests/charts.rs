@@ -9,25 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use mesh_e2e::need;
+use mesh_e2e::{need, rights::rights_of};
 use serde_json::{Map, Value, json};
 
 const NAMESPACE: &str = "istio-system";
 const PROFILES: [&str; 4] = ["default", "demo", "ha", "minimal"];
 
 type Objects = BTreeMap<String, Value>;
-
-/// The newest that `make deps` has put there.
-fn helm() -> anyhow::Result<PathBuf> {
-    let folder = need::repository().join(".deps/helm");
-    let versions = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut programs: Vec<PathBuf> = versions.map(|version| version.path().join("helm")).collect();
-    programs.retain(|program| program.is_file());
-    programs.sort();
-    programs
-        .pop()
-        .with_context(|| format!("Helm is not below {}: run `make deps`", folder.display()))
-}
 
 fn charts() -> PathBuf {
     need::repository().join("charts")
@@ -108,7 +96,7 @@ fn helms(release: &str, chart: &str, arguments: &[&str]) -> anyhow::Result<Vec<V
         "1.36.0",
     ];
     let arguments: Vec<&str> = fixed.iter().chain(arguments).copied().collect();
-    documents(&run(&helm()?, &arguments)?)
+    documents(&run(&need::helm()?, &arguments)?)
 }
 
 /// The profile's gateways with their values, as one gives them to the chart `gateway`.
@@ -218,7 +206,7 @@ fn what_does_not_fit_is_refused_by_both() {
     ] {
         let chart = charts().join("control");
         let theirs = run(
-            &helm().unwrap(),
+            &need::helm().unwrap(),
             &["template", "c", &chart.to_string_lossy(), "--set", set],
         );
         assert!(theirs.is_err(), "Helm takes {set}");
@@ -232,7 +220,11 @@ fn what_does_not_fit_is_refused_by_both() {
 fn lint_is_clean() {
     for chart in ["base", "control", "gateway"] {
         let path = charts().join(chart);
-        let told = run(&helm().unwrap(), &["lint", "--strict", &path.to_string_lossy()]).unwrap();
+        let told = run(
+            &need::helm().unwrap(),
+            &["lint", "--strict", &path.to_string_lossy()],
+        )
+        .unwrap();
         assert!(
             told.contains("0 chart(s) failed") && !told.contains("[WARNING]"),
             "{told}"
@@ -274,65 +266,76 @@ fn every_value_is_explained() {
     }
 }
 
-/// The page of rights has a row for every rule of every role, and no other.
+/// One right of a role, as `e2e/manifests/rights.yaml` explains it.
+#[derive(serde::Deserialize)]
+struct Explained {
+    right: String,
+    r#for: String,
+    without: String,
+}
+
+/// The page of rights has a row for every right of every role, and no other; `UPDATE=1` writes them again.
 #[test]
 fn the_page_of_rights_is_true() {
-    let page = std::fs::read_to_string(need::repository().join("docs/reference/rbac.md")).unwrap();
-    let rows: Vec<String> = page
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| {
-            line.split('|')
-                .skip(1)
-                .take(3)
-                .map(str::trim)
-                .collect::<Vec<_>>()
-                .join(" | ")
-        })
-        .collect();
-    let mut rules = Vec::new();
+    #[derive(serde::Deserialize)]
+    struct Table {
+        rights: BTreeMap<String, Vec<Explained>>,
+    }
+    let read = |path: &str| std::fs::read_to_string(need::repository().join(path)).unwrap();
+    let table: Table = serde_saphyr::from_str(&read("e2e/manifests/rights.yaml")).unwrap();
+    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, object) in all_of_ours("default", &[]).unwrap() {
         if !name.starts_with("Role ") && !name.starts_with("ClusterRole ") {
             continue;
         }
         let role = object["metadata"]["name"].as_str().unwrap().to_owned();
-        for rule in object["rules"].as_array().unwrap() {
-            let words = |field: &str| -> Vec<String> {
-                let words = rule[field].as_array().into_iter().flatten();
-                words
-                    .map(|word| word.as_str().unwrap_or_default().to_owned())
-                    .collect()
+        // `pilot-istio-system` and `pilot` are of one part, and stand in one table.
+        let part = role.split('-').next().unwrap().to_owned();
+        for right in rights_of(&object["rules"]) {
+            let told = right.to_string();
+            let explained = table.rights.get(&role).into_iter().flatten();
+            let explained = explained.filter(|one| one.right == told).collect::<Vec<_>>();
+            let [one] = explained[..] else {
+                panic!(
+                    "e2e/manifests/rights.yaml explains {role}, {told} {} times",
+                    explained.len()
+                )
             };
-            let groups = words("apiGroups").join(", ");
-            let names = words("resourceNames");
-            let names = if names.is_empty() {
-                String::new()
-            } else {
-                format!(" [{}]", names.join(", "))
-            };
-            let resources = format!(
-                "{}/{}{names}",
-                groups.replace("\"\"", ""),
-                words("resources").join(", ")
+            let (resource, verbs) = told.rsplit_once(": ").unwrap();
+            let row = format!(
+                "| `{role}` | `{resource}` | {verbs} | {} | {} |",
+                one.r#for, one.without
             );
-            rules.push(format!(
-                "`{role}` | `{}` | {}",
-                resources.trim_start_matches('/'),
-                words("verbs").join(", ")
-            ));
+            rows.entry(part.clone()).or_default().push(row);
         }
     }
-    for rule in &rules {
-        assert!(
-            rows.contains(rule),
-            "docs/reference/rbac.md has no row\n| {rule} | … |"
-        );
+    let page = read("docs/reference/rbac.md");
+    let mut fresh: Vec<String> = Vec::new();
+    for line in page.lines() {
+        // What was there is written anew, after the head of its table.
+        if !line.starts_with("| `") {
+            fresh.push(line.to_owned());
+        }
+        if line.starts_with("| --- ") {
+            let heading = fresh
+                .iter()
+                .rev()
+                .find_map(|line| line.strip_prefix("## "))
+                .unwrap();
+            let part = if heading == "People" { "gossamer" } else { heading };
+            fresh.extend(rows.remove(part).unwrap_or_default());
+        }
     }
-    for row in &rows {
-        assert!(
-            rules.contains(row),
-            "docs/reference/rbac.md has a row that no chart has: {row}"
-        );
+    assert!(
+        rows.is_empty(),
+        "docs/reference/rbac.md has no table for {:?}",
+        rows.keys()
+    );
+    let fresh = fresh.join("\n") + "\n";
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(need::repository().join("docs/reference/rbac.md"), fresh).unwrap();
+    } else {
+        assert_eq!(page, fresh, "docs/reference/rbac.md: UPDATE=1 writes it again");
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Settings {
     #[arg(long, env = "VERSION", default_value = "v1")]
     pub version: String,
     /// After SIGTERM, how long connections are still accepted.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 5)]
     pub shutdown_delay_seconds: u64,
 }
 

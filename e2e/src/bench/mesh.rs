@@ -4,6 +4,8 @@ use super::table::median;
 use crate::{
     mesh::{BOOKINFO_NAMESPACE, Mesh},
     process::eventually,
+    run::Fixture,
+    site::Site,
 };
 use anyhow::ensure;
 use std::time::{Duration, Instant};

@@ -64,6 +64,9 @@ pub struct Settings {
     /// Count answers by this value of their JSON, such as /podname.
     #[arg(long)]
     pub label_json: Option<String>,
+    /// An answer with this text in its body is a failure, whatever its status.
+    #[arg(long)]
+    pub lacks: Option<String>,
     /// End when standard input does.
     #[arg(long)]
     pub until_stdin_ends: bool,
@@ -84,6 +87,7 @@ impl Settings {
             timeout_ms: 15_000,
             label_header: None,
             label_json: None,
+            lacks: None,
             until_stdin_ends: false,
         })
     }
@@ -281,6 +285,10 @@ async fn exchange(shared: &Shared) -> anyhow::Result<Answer> {
         .await
         .map_err(|error| anyhow::anyhow!("reading the body: {error}"))?;
     let body = body.to_bytes();
+    if let Some(text) = &settings.lacks {
+        let found = String::from_utf8_lossy(&body).contains(text.as_str());
+        ensure!(!found, "{}, and the body has {text:?}", head.status);
+    }
     let text = |value: Option<&HeaderValue>| {
         value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };

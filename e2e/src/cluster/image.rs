@@ -20,7 +20,7 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Changes when what is put into images changes, other than by the programs.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 /// The proxy's, which redirection lets pass; applications must be someone else.
 const PROXY_USER: u32 = 1337;
 const APPLICATION_USER: u32 = 1000;
@@ -32,12 +32,16 @@ enum Origin {
     Project,
     /// Built with Kubernetes, by `make deps-kubernetes`.
     Cluster,
+    /// Installed on this machine, with this Debian package; the image has the name that the samples call it by.
+    Debian(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     pub name: &'static str,
     program: &'static str,
+    /// What the program is started with before anything that a pod says.
+    arguments: &'static [&'static str],
     origin: Origin,
     user: u32,
     /// Programs of the machine that ours runs, with the Debian packages that have them.
@@ -50,6 +54,7 @@ const fn project(name: &'static str, program: &'static str, user: u32) -> Recipe
     Recipe {
         name,
         program,
+        arguments: &[],
         origin: Origin::Project,
         user,
         also: &[],
@@ -57,8 +62,16 @@ const fn project(name: &'static str, program: &'static str, user: u32) -> Recipe
     }
 }
 
-/// The parts of the mesh, its sample, and the test application.
-pub const PROJECT: [Recipe; 6] = [
+/// One service of the sample, in one version: the same program, started differently.
+const fn bookinfo(name: &'static str, arguments: &'static [&'static str]) -> Recipe {
+    Recipe {
+        arguments,
+        ..project(name, "bookinfo", APPLICATION_USER)
+    }
+}
+
+/// The parts of the mesh, its sample with what it keeps ratings in, and the test application.
+pub const PROJECT: [Recipe; 13] = [
     Recipe {
         // The init container redirects with it.
         also: &[("nft", "nftables")],
@@ -71,7 +84,17 @@ pub const PROJECT: [Recipe; 6] = [
     },
     project("citadel", "mesh-citadel", PROXY_USER),
     project("telemetry", "mesh-telemetry", PROXY_USER),
-    project("bookinfo", "bookinfo", APPLICATION_USER),
+    bookinfo("bookinfo-productpage-v1", &["productpage"]),
+    bookinfo("bookinfo-details-v1", &["details"]),
+    bookinfo("bookinfo-reviews-v1", &["reviews", "--version", "v1"]),
+    bookinfo("bookinfo-reviews-v2", &["reviews", "--version", "v2"]),
+    bookinfo("bookinfo-reviews-v3", &["reviews", "--version", "v3"]),
+    bookinfo("bookinfo-ratings-v1", &["ratings", "--version", "v1"]),
+    bookinfo("bookinfo-ratings-v2", &["ratings", "--version", "v2"]),
+    Recipe {
+        origin: Origin::Debian("redis-server"),
+        ..project("redis", "redis-server", APPLICATION_USER)
+    },
     project("e2e-app", "mesh-e2e-app", APPLICATION_USER),
 ];
 
@@ -103,13 +126,20 @@ impl Recipe {
             Origin::Project => format!("docker.io/gossamer/{}:{}", self.name, env!("CARGO_PKG_VERSION")),
             Origin::Cluster if self.name == "pause" => PAUSE_IMAGE.to_owned(),
             Origin::Cluster => format!("docker.io/gossamer/{}:1", self.name),
+            Origin::Debian(_) => format!("docker.io/library/{}:7", self.name),
         }
+    }
+
+    /// Does it need the libraries of this machine? Those of the cluster are linked to nothing, and `ldd` calls that an error.
+    fn is_linked(&self) -> bool {
+        self.origin != Origin::Cluster
     }
 
     fn source(&self, binaries: &Path) -> anyhow::Result<PathBuf> {
         let path = match self.origin {
             Origin::Project => binaries.join(self.program),
             Origin::Cluster => need::kubernetes()?.join(self.program),
+            Origin::Debian(package) => return need::program(self.program, package),
         };
         ensure!(
             path.is_file(),
@@ -176,8 +206,7 @@ fn contents(recipe: &Recipe, binaries: &Path) -> anyhow::Result<Vec<Content>> {
     }
     let mut libraries = BTreeSet::new();
     for program in &programs {
-        // Those of the cluster are linked to nothing, and `ldd` calls that an error.
-        if recipe.origin == Origin::Project {
+        if recipe.is_linked() {
             libraries.extend(linked(&program.from)?);
         }
     }
@@ -225,7 +254,12 @@ fn parse_ldd(text: &str) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Everything by which one can see that the image would come out different.
 fn stamp(recipe: &Recipe, files: &[Content]) -> anyhow::Result<String> {
-    let mut stamp = format!("{RECIPE} {} {}\n", recipe.reference(), recipe.user);
+    let mut stamp = format!(
+        "{RECIPE} {} {} {:?}\n",
+        recipe.reference(),
+        recipe.user,
+        recipe.arguments
+    );
     for file in files {
         let data =
             fs::metadata(&file.from).with_context(|| format!("cannot read {}", file.from.display()))?;
@@ -289,7 +323,11 @@ fn pack(work: &Path, recipe: &Recipe, image: &Image) -> anyhow::Result<()> {
     let (root, archive) = (work.join("root"), work.join("archive.tar"));
     let (root, policy) = (root.display().to_string(), policy.display().to_string());
     let user = format!("{0}:{0}", recipe.user);
-    let start = format!("[\"{}\"]", entrypoint(recipe).display());
+    let program = entrypoint(recipe).display().to_string();
+    let start: Vec<&str> = std::iter::once(program.as_str())
+        .chain(recipe.arguments.iter().copied())
+        .collect();
+    let start = serde_json::to_string(&start)?;
     let target = format!("oci-archive:{}:{}", archive.display(), image.reference);
     run_buildah(&["from", "--name", recipe.name, "scratch"])?;
     run_buildah(&["copy", recipe.name, &root, "/"])?;
@@ -335,10 +373,26 @@ mod tests {
     #[test]
     fn an_application_is_not_who_redirection_lets_pass() {
         for recipe in PROJECT {
-            let application = ["bookinfo", "e2e-app"].contains(&recipe.name);
-            assert_eq!(recipe.user == PROXY_USER, !application, "{}", recipe.name);
-            let expected = format!("docker.io/gossamer/{}:{}", recipe.name, env!("CARGO_PKG_VERSION"));
-            assert_eq!(recipe.reference(), expected);
+            let part = ["proxy", "pilot", "citadel", "telemetry"].contains(&recipe.name);
+            assert_eq!(recipe.user == PROXY_USER, part, "{}", recipe.name);
+        }
+    }
+
+    #[test]
+    fn there_is_an_image_for_whatever_the_sample_names() {
+        let known: Vec<String> = PROJECT.iter().map(Recipe::reference).collect();
+        for file in ["bookinfo.yaml", "bookinfo-ratings-v2-redis.yaml"] {
+            let text = fs::read_to_string(need::repository().join("samples/bookinfo").join(file)).unwrap();
+            let named: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("image: "))
+                .collect();
+            assert!(!named.is_empty(), "{file} names no image");
+            for image in named {
+                let library = if image.contains('/') { "" } else { "library/" };
+                let full = format!("docker.io/{library}{image}");
+                assert!(known.contains(&full), "{file}: {image}");
+            }
         }
     }
 }

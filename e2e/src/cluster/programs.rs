@@ -171,8 +171,11 @@ fn controller_manager(layout: &Layout, tools: &Tools) -> Program {
         ("authentication-kubeconfig", kubeconfig.clone()),
         ("authorization-kubeconfig", kubeconfig),
         ("bind-address", "127.0.0.1".to_owned()),
-        // There is one of it, and waiting for the other's lease to end would cost its restart 15 s.
-        ("leader-elect", "false".to_owned()),
+        // There is one of it, but this makes it end when the API server is away. If it went on, it would afterwards take every
+        // node for dead that it has not heard of meanwhile.
+        ("leader-elect", "true".to_owned()),
+        ("leader-elect-lease-duration", "10s".to_owned()),
+        ("leader-elect-renew-deadline", "8s".to_owned()),
         ("use-service-account-credentials", "true".to_owned()),
         ("service-account-private-key-file", pki("accounts.key")),
         ("root-ca-file", pki("ca.crt")),
@@ -194,6 +197,7 @@ fn scheduler(layout: &Layout, tools: &Tools) -> Program {
         ("authentication-kubeconfig", kubeconfig.clone()),
         ("authorization-kubeconfig", kubeconfig),
         ("bind-address", "127.0.0.1".to_owned()),
+        // It has no such memory, and waiting for a lease would cost its restart some seconds.
         ("leader-elect", "false".to_owned()),
         ("cert-dir", "/run/kube-scheduler".to_owned()),
         ("profiling", "false".to_owned()),

@@ -1,7 +1,7 @@
 //! 8. What is wrong becomes a finding, with code, object and field; everything else stays as it was.
 
 use anyhow::{Context, ensure};
-use mesh_e2e::{mesh::Mesh, process::eventually};
+use mesh_e2e::{mesh::Mesh, process::eventually, site::Site};
 use std::time::Duration;
 
 const GOOD: &str = "

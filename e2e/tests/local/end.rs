@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use mesh_e2e::{
     mesh::Mesh,
     process::{command, eventually, run},
+    site::Site,
 };
 use nix::{
     sys::signal::{Signal, kill},

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use mesh_e2e::{
     client::{grpc, idle, load::Report, tcp, websocket},
     mesh::Mesh,
+    site::Site,
 };
 
 pub fn grpc(mesh: &mut Mesh) -> anyhow::Result<()> {

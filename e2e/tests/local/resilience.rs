@@ -5,6 +5,7 @@ use mesh_e2e::{
     client::load::Report,
     mesh::{APP_NAMESPACE, Mesh, is_ready},
     process::eventually,
+    site::Site,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};

@@ -6,6 +6,7 @@ use mesh_e2e::{
     mesh::Mesh,
     need, peers,
     process::{command, eventually, run},
+    site::Site,
 };
 use serde_json::Value;
 use std::time::Duration;

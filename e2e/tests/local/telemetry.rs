@@ -7,6 +7,7 @@ use mesh_e2e::{
     mesh::{Mesh, free_port},
     peers,
     process::{Background, eventually, last},
+    site::Site,
 };
 use serde_json::Value;
 use std::time::Duration;

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use mesh_e2e::{
     client::load::{Report, now_ms},
     mesh::Mesh,
+    site::Site,
 };
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use mesh_e2e::{
     browser,
     mesh::{Mesh, is_ready},
     process::eventually,
+    site::Site,
 };
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! Waiting until what was applied is what the proxies do: pilot's `/debug/acked` says of an object whether every proxy has
 //! acknowledged the version that was applied last.
 
-use super::Mesh;
-use crate::process::eventually;
+use crate::{mesh::Mesh, process::eventually};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::time::Duration;
@@ -16,10 +15,11 @@ const GROUPS: [&str; 4] = [
     "gateway.networking.k8s.io",
 ];
 
-struct Object {
-    kind: String,
-    namespace: String,
-    name: String,
+/// One of the mesh's own.
+pub struct Object {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
 }
 
 impl Object {
@@ -29,7 +29,7 @@ impl Object {
 }
 
 /// The mesh's own objects in a manifest.
-fn objects(yaml: &str) -> anyhow::Result<Vec<Object>> {
+pub fn objects(yaml: &str) -> anyhow::Result<Vec<Object>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("the manifest is no YAML")?;
     let text = |value: &Value, default: &str| value.as_str().unwrap_or(default).to_owned();
     Ok(documents

@@ -1,6 +1,6 @@
-//! The browser's side: requests to the gateway's port on this machine, and load on it.
+//! A mesh with Bookinfo in it as its visitors see it: pages through the ingress gateway, load on it, and what is applied while
+//! they look. It is the same on one machine and on Kubernetes, and so are the lessons and the tests that need no more.
 
-use super::Mesh;
 use crate::{
     client::load::{self, Report, Settings},
     process::last,
@@ -10,8 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use std::time::{Duration, Instant};
-use tokio::{sync::oneshot, task::JoinHandle};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 /// What came back.
 #[derive(Debug)]
@@ -39,12 +42,26 @@ pub struct RunningLoad {
     handle: JoinHandle<anyhow::Result<Report>>,
 }
 
-impl Mesh {
-    pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.gateway_port)
+pub trait Site {
+    /// Where on this machine the gateway answers.
+    fn gateway(&self) -> SocketAddr;
+
+    fn runtime(&self) -> &Runtime;
+
+    /// Applies a file of the repository, and waits until every proxy has acknowledged each object as it now is.
+    fn apply_file_acked(&self, file: &str) -> anyhow::Result<()>;
+
+    /// Takes away what a file of the repository has, and waits until every proxy has forgotten it.
+    fn delete_file(&self, file: &str) -> anyhow::Result<()>;
+
+    /// Waits until every pod is ready.
+    fn wait_ready(&self) -> anyhow::Result<()>;
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway())
     }
 
-    pub fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Page> {
+    fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Page> {
         let line = format!("{} {}", request.method(), request.uri());
         let begin = Instant::now();
         let exchange = async {
@@ -68,7 +85,7 @@ impl Mesh {
     }
 
     /// GETs a path through the gateway.
-    pub fn page(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Page> {
+    fn page(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Page> {
         let mut request = Request::get(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -77,7 +94,7 @@ impl Mesh {
     }
 
     /// Signs in on the page, as a browser does, and returns the cookie.
-    pub fn sign_in(&self, user: &str) -> anyhow::Result<String> {
+    fn sign_in(&self, user: &str) -> anyhow::Result<String> {
         let request = Request::post(self.url("/login"))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(format!("username={user}")))?;
@@ -97,7 +114,7 @@ impl Mesh {
     }
 
     /// Load on a path of the gateway; `change` sets how.
-    pub fn load(&self, path: &str, change: impl FnOnce(&mut Settings)) -> anyhow::Result<Report> {
+    fn load(&self, path: &str, change: impl FnOnce(&mut Settings)) -> anyhow::Result<Report> {
         let mut settings = Settings::new(&self.url(path))?;
         change(&mut settings);
         self.runtime()
@@ -105,7 +122,7 @@ impl Mesh {
     }
 
     /// The same, going on while the test does something.
-    pub fn load_in_background(
+    fn load_in_background(
         &self,
         path: &str,
         change: impl FnOnce(&mut Settings),
@@ -121,7 +138,7 @@ impl Mesh {
     }
 
     /// Ends the load and says what came of it.
-    pub fn finish(&self, load: RunningLoad) -> anyhow::Result<Report> {
+    fn finish(&self, load: RunningLoad) -> anyhow::Result<Report> {
         let _ = load.stop.send(());
         self.runtime().block_on(load.handle).context("the load died")?
     }
