@@ -3,7 +3,11 @@
 
 mod failed;
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, uri};
 
@@ -22,7 +26,7 @@ use crate::{
     cluster::{
         NoHost, Picked, Upstream,
         connect::{ConnectError, connect},
-        pool::{Lease, Shared, Single, Want},
+        pool::{Lease, Pool, Shared, Single, Want},
     },
     config::{
         action::{Forward, Retry, RetryOn},
@@ -56,6 +60,15 @@ pub fn replay_bytes(retry: &Retry) -> Option<usize> {
         .with(RetryOn::HTTP3_POST_CONNECT_FAILURE);
     let needs_more = retry.on.0 & !unsent.0 != 0;
     (retry.retries > 0 && (needs_more || retry.on.has(RetryOn::REFUSED_STREAM))).then_some(REPLAY)
+}
+
+/// The endpoint's connections, or those for requests that must have one of HTTP/1.1 without more.
+fn pool(picked: &Picked, plain: bool) -> &Pool {
+    if plain {
+        &picked.host.plain_pool
+    } else {
+        &picked.host.pool
+    }
 }
 
 /// Counts a request as in flight at its cluster.
@@ -122,6 +135,8 @@ enum Ended {
         request_sent: bool,
     },
     PerTryTimeout,
+    /// A connection that had served others was closed without a word, and the request may be repeated.
+    Stale,
     /// Nothing that another attempt would change.
     Final,
 }
@@ -257,6 +272,7 @@ impl Plan<'_> {
         let mut tried: Vec<u32> = Vec::new();
         let retries = self.retry.as_ref().map_or(0, |retry| retry.retries);
         let mut number = 0;
+        let mut repeated = false;
         loop {
             number += 1;
             let last = number > retries;
@@ -306,6 +322,12 @@ impl Plan<'_> {
                 Attempt::Failed { failure, outcome } => {
                     let outcome = match outcome {
                         Ended::Final => return Err(failure),
+                        Ended::Stale if !repeated => {
+                            repeated = true;
+                            number -= 1;
+                            continue;
+                        }
+                        Ended::Stale => Outcome::Reset { request_sent: true },
                         Ended::ConnectFailure => Outcome::ConnectFailure,
                         Ended::Refused => Outcome::Refused,
                         Ended::Reset { request_sent } => Outcome::Reset { request_sent },
@@ -330,16 +352,16 @@ impl Plan<'_> {
         }
     }
 
+    /// Is everything of the request still there?
+    fn can_be_sent_again(&self) -> bool {
+        let source = self.exchange.source.borrow();
+        !self.upgrade && source.as_ref().is_none_or(|source| source.can_replay())
+    }
+
     /// May the request be sent again after this?
     fn may_retry(&self, outcome: &Outcome<'_>) -> bool {
         let Some(retry) = &self.retry else { return false };
-        let replayable = self
-            .exchange
-            .source
-            .borrow()
-            .as_ref()
-            .is_none_or(|source| source.can_replay());
-        if !replayable || self.upgrade || !again::wanted(retry, outcome) {
+        if !self.can_be_sent_again() || !again::wanted(retry, outcome) {
             return false;
         }
         let limit = self.thresholds().retries;
@@ -432,8 +454,19 @@ impl Plan<'_> {
         let (response, manner) = match result {
             Ok(answer) => answer,
             Err(failed) => {
-                picked.seen(Seen::Reset);
-                self.upstream.stats.upstream_rq_rx_reset.inc();
+                if matches!(
+                    failed,
+                    Attempt::Failed {
+                        outcome: Ended::Stale,
+                        ..
+                    }
+                ) {
+                    // The others that are idle have most likely gone with it.
+                    pool(&picked, plain).sweep(Some(Duration::ZERO));
+                } else {
+                    picked.seen(Seen::Reset);
+                    self.upstream.stats.upstream_rq_rx_reset.inc();
+                }
                 return failed;
             }
         };
@@ -504,7 +537,7 @@ impl Plan<'_> {
         };
         match http1::client::send(&single.wire, ask, self.body()).await {
             Ok((response, manner)) => Ok((response.map(Incoming::Http1), manner)),
-            Err(error) => Err(self.failed_single(&error, single.wire.flushed.get() > 0)),
+            Err(error) => Err(self.failed_single(&error, single)),
         }
     }
 
@@ -548,12 +581,7 @@ impl Plan<'_> {
             Want::Http2 => Purpose::Http2,
             Want::Http1 | Want::Negotiated => Purpose::Http1,
         };
-        let pool = if plain {
-            &picked.host.plain_pool
-        } else {
-            &picked.host.pool
-        };
-        let result = pool
+        let result = pool(picked, plain)
             .checkout(want, &upstream.cluster.http, async || {
                 let dial = dial(worker, upstream, picked, purpose).map_err(|error| ConnectError::Http {
                     address: picked.host.address,

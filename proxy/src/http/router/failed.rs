@@ -3,6 +3,7 @@
 
 use super::{Attempt, Ended, Plan};
 use crate::{
+    cluster::pool::Single,
     decide::reply::Failure,
     http::{carry, http1, http2::client::SendError},
 };
@@ -26,10 +27,11 @@ impl Plan<'_> {
     }
 
     /// What a failed exchange on an HTTP/1.x connection means.
-    pub(super) fn failed_single(&self, error: &http1::Error, request_sent: bool) -> Attempt {
+    pub(super) fn failed_single(&self, error: &http1::Error, single: &Single) -> Attempt {
         if let Some(failed) = self.downstream_failed() {
             return failed;
         }
+        let request_sent = single.wire.flushed.get() > 0;
         let failure = match error {
             http1::Error::Closed => Failure::UpstreamClosed,
             http1::Error::Head(_) | http1::Error::Body(_) => {
@@ -42,10 +44,16 @@ impl Plan<'_> {
                 Failure::UpstreamReset { why }
             }
         };
-        Attempt::Failed {
-            failure,
-            outcome: Ended::Reset { request_sent },
-        }
+        // A server may close an idle connection at any time; the request that it crosses may be repeated if that does no harm
+        // (RFC 9110, 9.2.2; RFC 9112, 9.3.1).
+        let gone = matches!(error, http1::Error::Closed | http1::Error::Io(_));
+        let harmless = self.method.is_idempotent() && self.can_be_sent_again();
+        let outcome = if single.served > 0 && gone && harmless {
+            Ended::Stale
+        } else {
+            Ended::Reset { request_sent }
+        };
+        Attempt::Failed { failure, outcome }
     }
 
     /// What a failed exchange on a shared connection means.
