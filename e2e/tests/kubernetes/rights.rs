@@ -18,6 +18,8 @@ use std::{
 
 /// How long a part may take to notice, or to recover: the longest pause between two tries is half of it.
 const NOTICE: Duration = Duration::from_secs(75);
+/// More than a second, by as much as `kubectl` may take to ask.
+const GRANULARITY: Duration = Duration::from_millis(1500);
 const PARTS: [&str; 2] = ["pilot", "citadel"];
 /// Rights of people, whom no log tells.
 const PEOPLE: &str = "people";
@@ -191,6 +193,8 @@ pub fn each_taken_and_given_back(mesh: &mut Installed) -> anyhow::Result<()> {
 }
 
 fn one(mesh: &Installed, table: &Table, roles: &[Role], round: &Round) -> anyhow::Result<()> {
+    // `kubectl logs --since` counts whole seconds: what the round before made the parts say is not this round's.
+    std::thread::sleep(GRANULARITY);
     let begin = Instant::now();
     let mut wanted = BTreeSet::new();
     let mut touched = Vec::new();

@@ -234,15 +234,21 @@ pub fn an_upgrade(mesh: &mut Installed) -> anyhow::Result<()> {
     mesh.ctl(&["upgrade", "-y", "--set", &format!("global.tag={BEFORE}")])?;
     new_proxies(mesh)?;
     roll(mesh, APP_NAMESPACE, &["client", "stranger"])?;
-    let before = tags(mesh)?;
-    ensure!(before == BTreeSet::from([BEFORE.to_owned()]), "{before:?}");
+    eventually(PATIENCE, "everything is of the version before", || {
+        let before = tags(mesh)?;
+        ensure!(before == BTreeSet::from([BEFORE.to_owned()]), "{before:?}");
+        Ok(())
+    })?;
     under_load(mesh, || {
         mesh.ctl(&["upgrade", "-y", "--set", &format!("global.tag={NOW}")])?;
         new_proxies(mesh)
     })?;
     roll(mesh, APP_NAMESPACE, &["client", "stranger"])?;
-    let after = tags(mesh)?;
-    ensure!(after == BTreeSet::from([NOW.to_owned()]), "{after:?}");
+    eventually(PATIENCE, "everything is of this version", || {
+        let after = tags(mesh)?;
+        ensure!(after == BTreeSet::from([NOW.to_owned()]), "{after:?}");
+        Ok(())
+    })?;
     mesh.ctl(&["verify-install"]).map(drop)
 }
 
@@ -266,7 +272,11 @@ pub fn an_upgrade_that_fails(mesh: &mut Installed) -> anyhow::Result<()> {
         );
         Ok(())
     })?;
-    let tags = tags(mesh)?;
-    ensure!(tags == BTreeSet::from([NOW.to_owned()]), "{tags:?}");
+    // The pods of the version taken back are removed by Kubernetes, in its own time.
+    eventually(PATIENCE, "the version taken back is gone", || {
+        let tags = tags(mesh)?;
+        ensure!(tags == BTreeSet::from([NOW.to_owned()]), "{tags:?}");
+        Ok(())
+    })?;
     mesh.ctl(&["verify-install"]).map(drop)
 }
