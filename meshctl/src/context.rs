@@ -105,6 +105,12 @@ impl Mesh {
             let namespace = cluster.namespace.clone();
             (Place::Kubernetes(Box::new(cluster)), namespace)
         } else {
+            if !target.is_known() {
+                bail!(
+                    "no mesh is known: no local mesh is running in {DEFAULT_DIR} (`meshctl local up` starts one, --dir \
+                     names another folder), and neither --kubeconfig nor $KUBECONFIG nor ~/.kube/config names a cluster"
+                );
+            }
             (
                 Place::Local(Context::find(target.dir.as_deref())?),
                 DEFAULT_NAMESPACE.to_owned(),

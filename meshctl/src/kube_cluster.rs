@@ -160,7 +160,9 @@ pub fn explain(error: &Error, doing: &str) -> anyhow::Error {
         404 => anyhow!("{doing}: not there: {message}"),
         409 => anyhow!("{doing}: conflict: {message}"),
         429 => anyhow!("{doing}: the API server is busy: {message}; try again in a moment"),
-        code if code >= 500 => anyhow!("{doing}: the API server failed with {code}: {message}; try again"),
+        code if code >= 500 => anyhow!(
+            "{doing}: the API server failed with {code}: {message}; if that names a value, correct it, else try again"
+        ),
         _ => anyhow!("{doing}: refused: {message}"),
     }
 }

@@ -32,8 +32,16 @@ enum Origin {
     Project,
     /// Built with Kubernetes, by `make deps-kubernetes`.
     Cluster,
-    /// Installed on this machine, with this Debian package; the image has the name that the samples call it by.
-    Debian(&'static str),
+    /// Installed on this machine.
+    Debian(Debian),
+}
+
+/// A program that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Debian {
+    package: &'static str,
+    /// The image has the name that the samples call it by, whatever the version here.
+    reference: &'static str,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +78,8 @@ const fn bookinfo(name: &'static str, arguments: &'static [&'static str]) -> Rec
     }
 }
 
-/// The parts of the mesh, its sample with what it keeps ratings in, and the test application.
-pub const PROJECT: [Recipe; 13] = [
+/// The parts of the mesh, its sample with what it keeps ratings in, the addon that there is a program for, and the test application.
+pub const PROJECT: [Recipe; 14] = [
     Recipe {
         // The init container redirects with it.
         also: &[("nft", "nftables")],
@@ -92,8 +100,18 @@ pub const PROJECT: [Recipe; 13] = [
     bookinfo("bookinfo-ratings-v1", &["ratings", "--version", "v1"]),
     bookinfo("bookinfo-ratings-v2", &["ratings", "--version", "v2"]),
     Recipe {
-        origin: Origin::Debian("redis-server"),
+        origin: Origin::Debian(Debian {
+            package: "redis-server",
+            reference: "docker.io/library/redis:7",
+        }),
         ..project("redis", "redis-server", APPLICATION_USER)
+    },
+    Recipe {
+        origin: Origin::Debian(Debian {
+            package: "prometheus",
+            reference: "docker.io/prom/prometheus:v3.5.0",
+        }),
+        ..project("prometheus", "prometheus", APPLICATION_USER)
     },
     project("e2e-app", "mesh-e2e-app", APPLICATION_USER),
 ];
@@ -126,7 +144,7 @@ impl Recipe {
             Origin::Project => format!("docker.io/gossamer/{}:{}", self.name, env!("CARGO_PKG_VERSION")),
             Origin::Cluster if self.name == "pause" => PAUSE_IMAGE.to_owned(),
             Origin::Cluster => format!("docker.io/gossamer/{}:1", self.name),
-            Origin::Debian(_) => format!("docker.io/library/{}:7", self.name),
+            Origin::Debian(debian) => debian.reference.to_owned(),
         }
     }
 
@@ -139,7 +157,7 @@ impl Recipe {
         let path = match self.origin {
             Origin::Project => binaries.join(self.program),
             Origin::Cluster => need::kubernetes()?.join(self.program),
-            Origin::Debian(package) => return need::program(self.program, package),
+            Origin::Debian(debian) => return need::program(self.program, debian.package),
         };
         ensure!(
             path.is_file(),
@@ -381,8 +399,12 @@ mod tests {
     #[test]
     fn there_is_an_image_for_whatever_the_sample_names() {
         let known: Vec<String> = PROJECT.iter().map(Recipe::reference).collect();
-        for file in ["bookinfo.yaml", "bookinfo-ratings-v2-redis.yaml"] {
-            let text = fs::read_to_string(need::repository().join("samples/bookinfo").join(file)).unwrap();
+        for file in [
+            "bookinfo/bookinfo.yaml",
+            "bookinfo/bookinfo-ratings-v2-redis.yaml",
+            "addons/prometheus.yaml",
+        ] {
+            let text = fs::read_to_string(need::repository().join("samples").join(file)).unwrap();
             let named: Vec<_> = text
                 .lines()
                 .filter_map(|line| line.trim().strip_prefix("image: "))

@@ -31,7 +31,7 @@ const SUPPRESS: &str = "galley.istio.io/analyze-suppress";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Exit codes: 0, or with the output format `log` 79 when a finding reaches --failure-threshold, 65 when a file cannot be read.\n\n\
+Exit codes: 0, or with the output format `log` 79 when a finding reaches --failure-threshold, 65 when a file is not YAML.\n\n\
 Examples:\n  \
 meshctl analyze                          the running mesh, one namespace\n  \
 meshctl analyze -A                       all of it\n  \

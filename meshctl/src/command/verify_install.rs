@@ -7,9 +7,16 @@ use serde_json::Value;
 use super::install::Wishes;
 use crate::{
     context::Target,
-    install::{self, apply, kind::Key, plan::Plan, record, wait},
+    install::{
+        self, apply,
+        kind::Key,
+        plan::{Component, Plan},
+        record, wait,
+    },
     output::{self, Table},
 };
+
+const MISSING: &str = "missing";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -26,6 +33,7 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
         .revision
         .clone()
         .unwrap_or_else(|| "default".to_owned());
+    let mut missing = Vec::new();
     let objects = if arguments.wishes.sources().is_empty() {
         match record::read(&cluster.client, namespace, &revision).await? {
             Some(record) => {
@@ -33,7 +41,15 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
                     "revision {revision}: Gossamer {}, profile {}",
                     record.version, record.values.profile
                 ));
-                record.objects
+                let mut objects = record.objects;
+                // Kinds are too large to be recorded. Those of another version differ from this one's, which is no fault.
+                let kinds = kinds(&Plan::new(record.values, namespace)?);
+                if record.version == env!("CARGO_PKG_VERSION") {
+                    objects.extend(kinds);
+                } else {
+                    missing = gone(&cluster.client, kinds).await?;
+                }
+                objects
             }
             None => bail!(
                 "nothing is recorded of revision {revision} in namespace {namespace}: it is not installed by meshctl, or its \
@@ -46,7 +62,10 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
         groups.into_values().flatten().collect()
     };
     let mut table = Table::new(&["OBJECT", "STATE"]);
-    let mut wrong = 0;
+    let mut wrong = missing.len();
+    for key in &missing {
+        table.row(vec![key.to_string(), MISSING.to_owned()]);
+    }
     for object in &objects {
         if let Some(state) = state(&cluster.client, object).await? {
             wrong += 1;
@@ -71,15 +90,39 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
 /// What is wrong with an object.
 async fn state(client: &kube::Client, object: &Value) -> anyhow::Result<Option<String>> {
     let Some(live) = apply::get(client, &Key::of(object)).await? else {
-        return Ok(Some("missing".to_owned()));
+        return Ok(Some(MISSING.to_owned()));
     };
-    if let Some(reason) = wait::unready(&live) {
-        return Ok(Some(reason));
-    }
     if let Some(owner) = apply::stranger(&live) {
         return Ok(Some(format!("belongs to {owner}")));
     }
     let then = apply::preview(client, object).await?;
     let fields = apply::differences(&apply::plain(&live), &apply::plain(&then));
-    Ok((!fields.is_empty()).then(|| format!("changed: {}", fields.join("; "))))
+    let mut told = Vec::new();
+    if !fields.is_empty() {
+        told.push(format!("changed: {}", fields.join("; ")));
+    }
+    if let Some(reason) = wait::unready(&live) {
+        told.push(reason);
+        told.extend(wait::pods(client, &Key::of(object), Some(&live)).await);
+    }
+    Ok((!told.is_empty()).then(|| told.join("; ")))
+}
+
+/// The kinds of a plan, with the labels of their owner.
+fn kinds(plan: &Plan) -> Vec<Value> {
+    let base = plan.groups.get(&Component::Base).into_iter().flatten();
+    base.filter(|object| object["kind"] == "CustomResourceDefinition")
+        .map(|object| apply::owned(object, &Component::Base, plan.revision()))
+        .collect()
+}
+
+/// Those that are not there.
+async fn gone(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<Vec<Key>> {
+    let mut gone = Vec::new();
+    for key in objects.iter().map(Key::of) {
+        if apply::get(client, &key).await?.is_none() {
+            gone.push(key);
+        }
+    }
+    Ok(gone)
 }

@@ -228,6 +228,16 @@ async fn other_meshes(client: &Client) -> anyhow::Result<Check> {
 
 /// Objects of the plan that somebody else installed.
 async fn strangers(client: &Client, plan: &Plan) -> anyhow::Result<Option<Check>> {
+    if !may(client, attributes("apps", "deployments", &plan.namespace, "get")).await? {
+        return Ok(Some(check(
+            Level::Warning,
+            format!(
+                "whether somebody else installed a mesh in namespace {} cannot be seen: this account may not read \
+                 Deployments there",
+                plan.namespace
+            ),
+        )));
+    }
     for object in plan.objects().filter(|object| object["kind"] == "Deployment") {
         let key = Key::of(object);
         if let Some(owner) = apply::get(client, &key).await?.as_ref().and_then(apply::stranger) {

@@ -130,7 +130,10 @@ fn plain_text(schema: &Value, text: &str) -> Option<String> {
     let pattern = schema["pattern"].as_str()?;
     match Regex::new(pattern) {
         Ok(regex) if regex.is_match(text) => None,
-        Ok(_) => Some(format!("{text:?} does not look like {pattern}")),
+        Ok(_) => Some(match schema["description"].as_str() {
+            Some(what) => format!("{text:?} is not {what}"),
+            None => format!("{text:?} does not look like {pattern}"),
+        }),
         Err(error) => Some(format!("the schema's pattern {pattern} is wrong: {error}")),
     }
 }
@@ -220,6 +223,7 @@ mod tests {
                     "maximum",
                     "pattern",
                     "maxLength",
+                    "description",
                 ];
                 assert!(is_names || known.contains(&word.as_str()), "{word}");
                 walk(

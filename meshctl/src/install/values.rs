@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
+use mesh_proto::kube::yaml;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -51,8 +52,8 @@ impl Sources {
         let mut wishes = json!({});
         for file in &self.files {
             let text = read_file(Path::new(file))?;
-            let value: Value =
-                serde_saphyr::from_str(&text).map_err(|error| anyhow!("{file}: no YAML: {error}"))?;
+            let value: Value = serde_saphyr::from_str(&text)
+                .map_err(|error| anyhow!("{file}: not YAML: {}", yaml::explain(&error)))?;
             put(&mut wishes, familiar(value, file)?);
         }
         for (arguments, typed) in [(&self.set, true), (&self.set_string, false)] {

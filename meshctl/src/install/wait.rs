@@ -129,7 +129,7 @@ pub fn unready(object: &DynamicObject) -> Option<String> {
 
 /// What Kubernetes says about the pods of a Deployment or DaemonSet that are not ready. Best effort: it explains an error
 /// that there is already.
-async fn pods(client: &Client, key: &Key, live: Option<&DynamicObject>) -> Vec<String> {
+pub async fn pods(client: &Client, key: &Key, live: Option<&DynamicObject>) -> Vec<String> {
     let labels = live.and_then(|live| live.data.pointer("/spec/selector/matchLabels")?.as_object());
     let selector: Vec<String> = labels
         .into_iter()

@@ -33,12 +33,26 @@ pub fn manifests(text: &str, name: &str) -> (Vec<Manifest>, Vec<Finding>) {
             Err(error) => {
                 let (row, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
                 let at = format!("{name}:{}:{column}", line as u64 + row - 1);
-                let text = format!("not YAML: {}", error.without_snippet());
+                let text = format!("not YAML: {}", explain(&error));
                 findings.push(Finding::new(finding::UNREADABLE_FILE, file(name), "", text).at(Some(at)));
             }
         }
     }
     (manifests, findings)
+}
+
+/// What is wrong with a text that is not YAML, in a reader's words: without the library's advice to programmers.
+pub fn explain(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or("a key");
+            let place = error
+                .location()
+                .map(|at| format!(", again in line {}, column {}", at.line(), at.column()));
+            format!("{key} is there twice{}", place.unwrap_or_default())
+        }
+        other => other.to_string(),
+    }
 }
 
 fn file(name: &str) -> ObjectRef {
