@@ -336,7 +336,7 @@ fn provoke(mesh: &Installed, what: &str) -> anyhow::Result<()> {
         }
         "no-map" => quietly(&["delete", "configmap", ROOT, "-n", "default"]),
         "root" => quietly(&["delete", "secret", "istio-ca-secret", "-n", SYSTEM]),
-        "leases" => quietly(&["delete", "lease", "pilot-leader", "citadel-leader", "-n", SYSTEM]),
+        "leases" => quietly(&["delete", "lease", "pilot-leader", "pilot-status-leader", "citadel-leader", "-n", SYSTEM]),
         "rotation" => rotation(mesh, true),
         other => anyhow::bail!("nobody knows how to provoke {other:?}"),
     }
@@ -390,7 +390,15 @@ fn as_before(mesh: &Installed) -> anyhow::Result<()> {
             );
         }
         mesh.kubectl_ok(&["get", "secret", "istio-ca-secret", "-n", SYSTEM])?;
-        mesh.kubectl_ok(&["get", "lease", "pilot-leader", "citadel-leader", "-n", SYSTEM])?;
+        mesh.kubectl_ok(&[
+            "get",
+            "lease",
+            "pilot-leader",
+            "pilot-status-leader",
+            "citadel-leader",
+            "-n",
+            SYSTEM,
+        ])?;
         let root = |namespace: &str| {
             let map = mesh.json(&["get", "configmap", ROOT, "-n", namespace, "-o", "json"])?;
             anyhow::Ok(map["data"]["root-cert.pem"].clone())

@@ -8,6 +8,7 @@ use crate::{
     install::{
         plan::Plan,
         preflight::{self, Level},
+        record,
     },
     output,
 };
@@ -28,7 +29,16 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
     }
     let bad = checks.iter().any(|check| check.level == Level::Error);
     if !bad {
-        output::line("The mesh can be installed here. Next: meshctl install");
+        let revision = plan.revision();
+        let next = match record::read(&cluster.client, &plan.namespace, revision).await {
+            Ok(Some(record)) => format!(
+                "Revision {revision} is installed here already (Gossamer {}), and can be again. To a newer version: meshctl \
+                 upgrade",
+                record.version
+            ),
+            _ => "The mesh can be installed here. Next: meshctl install".to_owned(),
+        };
+        output::line(&next);
     }
     Ok(i32::from(bad))
 }

@@ -44,6 +44,14 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
         }
         return Ok(0);
     }
+    if let Some(revision) = &arguments.revision
+        && let Some(users) = remove::users(&cluster.client, revision).await?
+    {
+        output::line(&format!(
+            "! {users}. They get no new configuration and no new certificate: label the namespaces anew and restart the \
+             pods first (meshctl injector list shows them)"
+        ));
+    }
     let what = match (&arguments.revision, arguments.purge) {
         (Some(revision), _) => format!("revision {revision} of the mesh"),
         (None, false) => "the mesh".to_owned(),

@@ -98,6 +98,14 @@ fn skew(before: &Record, force: bool) -> anyhow::Result<()> {
     if force || (old.0 == new.0 && new.1 >= old.1 && new.1 - old.1 <= 1) {
         return Ok(());
     }
+    if new < old {
+        bail!(
+            "{} is installed, and this meshctl is {}: going back is not tried. Use the meshctl of that version, or say \
+             --force",
+            before.version,
+            mesh_runtime::build::VERSION
+        );
+    }
     bail!(
         "from {} to {} is more than one minor version upwards; go step by step, or say --force",
         before.version,

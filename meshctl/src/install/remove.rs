@@ -4,19 +4,28 @@
 //! Without `purge` stay what is not only ours: kinds with the users' objects, the root of trust that running sidecars hold,
 //! the namespace. With it nothing is left.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
-use kube::{Client, api::DynamicObject};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, ListParams},
+};
+use mesh_proto::names;
 
 use super::{
     apply::{self, BASE_OWNER, label},
     kind::{Key, Kind},
     prune,
 };
-use crate::output;
+use crate::{kube_cluster::explain, output};
 
 /// The label on every ConfigMap with the root that citadel publishes.
 const ROOT_LABEL: &str = "istio.io/config=true";
 const ROOT_NAME: &str = "istio-ca-root-cert";
+/// Namespaces and pods that are looked at, of a revision that goes.
+const MAX_USERS: u32 = 500;
 const ROOT_SECRET: &str = "istio-ca-secret";
 
 /// What is to go.
@@ -50,6 +59,7 @@ pub async fn plan(
         Some(name) => there.iter().filter(|known| *known == name).collect(),
         None => there.iter().collect(),
     };
+    elsewhere(client, namespace, &leaving).await?;
     let heir = there.iter().find(|name| !leaving.contains(name));
     let mut removal = Removal::default();
     for owner in &leaving {
@@ -87,6 +97,64 @@ pub async fn plan(
     Ok(removal)
 }
 
+/// Refuses what would take apart a mesh whose namespace was not named.
+async fn elsewhere(client: &Client, namespace: &str, leaving: &[&String]) -> anyhow::Result<()> {
+    for owner in leaving {
+        let all = prune::of_owner(client, owner).await?;
+        let pilot = all
+            .iter()
+            .find(|(key, component)| key.kind == "Deployment" && component == "pilot");
+        if let Some((key, _)) = pilot
+            && key.namespace != namespace
+        {
+            bail!(
+                "revision {owner} of the mesh is in namespace {0}, not in {namespace}: name it with -i {0}",
+                key.namespace
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Who would be left without a control plane: namespaces that ask for a revision, and how many pods it serves.
+pub async fn users(client: &Client, revision: &str) -> anyhow::Result<Option<String>> {
+    let all = ListParams::default().limit(MAX_USERS);
+    let labelled = |label: String| {
+        let (all, api): (_, Api<Namespace>) = (all.clone().labels(&label), Api::all(client.clone()));
+        async move { api.list_metadata(&all).await }
+    };
+    let doing = format!("looking for what uses revision {revision}");
+    let mut asking = BTreeSet::new();
+    let mut labels = vec![format!("{}={revision}", names::label::REVISION)];
+    if revision == names::DEFAULT_REVISION {
+        labels.push(format!("{}=enabled", names::label::INJECTION));
+    }
+    for label in labels {
+        let found = labelled(label).await.map_err(|error| explain(&error, &doing))?;
+        asking.extend(found.items.iter().map(ResourceExt::name_any));
+    }
+    let pods: Api<Pod> = Api::all(client.clone());
+    let label = format!("{}={revision}", names::label::REVISION);
+    let pods = pods
+        .list_metadata(&all.labels(&label))
+        .await
+        .map_err(|error| explain(&error, &doing))?;
+    let more = pods.metadata.remaining_item_count.unwrap_or(0);
+    let count = pods.items.len() as i64 + more;
+    if count == 0 && asking.is_empty() {
+        return Ok(None);
+    }
+    let asking: Vec<String> = asking.into_iter().collect();
+    Ok(Some(format!(
+        "{count} pods have sidecars or gateways of revision {revision}, and these namespaces ask for it: {}",
+        if asking.is_empty() {
+            "none".to_owned()
+        } else {
+            asking.join(", ")
+        }
+    )))
+}
+
 impl Removal {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.handed.is_empty() && self.namespace.is_none()
@@ -107,7 +175,7 @@ impl Removal {
                 self.keys.push(key);
             }
         }
-        for lease in ["pilot-leader", "citadel-leader"] {
+        for lease in ["pilot-leader", "pilot-status-leader", "citadel-leader"] {
             self.add(client, "Lease", namespace, lease).await?;
         }
         if !purge {

@@ -43,6 +43,11 @@ impl Check<'_> {
                 wrong.extend(bounds(schema, number).map(|reason| format!("{place}: {reason}")));
             }
             Value::Array(items) => {
+                if schema["uniqueItems"] == true
+                    && let Some(twice) = (1..items.len()).find(|at| items[..*at].contains(&items[*at]))
+                {
+                    wrong.push(format!("{path}[{twice}]: {} is there twice", items[twice]));
+                }
                 for (index, item) in items.iter().enumerate().filter(|_| schema["items"].is_object()) {
                     self.value(&schema["items"], item, &format!("{path}[{index}]"), wrong);
                 }
@@ -164,7 +169,9 @@ mod tests {
                 "e": {"enum": ["a", "b"]},
                 "l": {"type": "array", "items": {"$ref": "#/definitions/name"}},
                 "m": {"type": "object", "additionalProperties": {"type": "boolean"}},
-                "o": {"type": "object"}
+                "o": {"type": "object"},
+                "u": {"type": "array", "uniqueItems": true},
+                "q": {"type": "string", "pattern": "^[0-9]+$", "description": "a number of digits"}
             }
         });
         let told = |values: Value| check(&schema, &values, "");
@@ -194,9 +201,14 @@ mod tests {
                 json!({"n": 1, "m": {"x": 1}}),
                 "m.x: 1 is integer, wanted is boolean",
             ),
+            (json!({"n": 1, "u": [1, 2, 1]}), "u[2]: 1 is there twice"),
+            (
+                json!({"n": 1, "q": "lots"}),
+                "q: \"lots\" is not a number of digits",
+            ),
             (
                 json!({"n": 1, "x": 1}),
-                "x: there is no such value; there are: e, f, l, m, n, o",
+                "x: there is no such value; there are: e, f, l, m, n, o, q, u",
             ),
         ] {
             assert_eq!(told(values.clone()), [expect], "{values}");
@@ -224,6 +236,7 @@ mod tests {
                     "pattern",
                     "maxLength",
                     "description",
+                    "uniqueItems",
                 ];
                 assert!(is_names || known.contains(&word.as_str()), "{word}");
                 walk(

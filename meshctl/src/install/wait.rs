@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams},
+    api::{DynamicObject, ListParams, LogParams},
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -17,6 +17,8 @@ use crate::{kube_cluster::explain, local::object::text};
 const ASK: Duration = Duration::from_millis(300);
 /// Pods and events that are told of.
 const MAX_TOLD: usize = 5;
+/// Of a pod's log, when it is asked why it is not ready.
+const LOG_LINES: i64 = 50;
 
 /// Waits for all; an error says what is missing and why.
 pub async fn ready(client: &Client, objects: &[&Value], deadline: Instant) -> anyhow::Result<()> {
@@ -157,6 +159,7 @@ pub async fn pods(client: &Client, key: &Key, live: Option<&DynamicObject>) -> V
         if reasons.is_empty() {
             reasons.push("its containers run, and its readiness probe does not succeed".to_owned());
         }
+        reasons.extend(complaint(&api, name).await);
         told.extend(reasons.into_iter().map(|reason| format!("pod {name}: {reason}")));
         told.push(format!(
             "see: kubectl -n {0} describe pod {name}; kubectl -n {0} logs {name} --all-containers",
@@ -169,6 +172,20 @@ pub async fn pods(client: &Client, key: &Key, live: Option<&DynamicObject>) -> V
         told.extend(events(client, &key.namespace, &key.kind, own).await);
     }
     told
+}
+
+/// The last thing that a pod which runs complains of itself.
+async fn complaint(api: &Api<Pod>, name: &str) -> Option<String> {
+    let parameters = LogParams {
+        tail_lines: Some(LOG_LINES),
+        ..LogParams::default()
+    };
+    let text = api.logs(name, &parameters).await.ok()?;
+    let bad = |line: &&str| [" ERROR ", " WARN "].iter().any(|word| line.contains(word));
+    text.lines()
+        .rev()
+        .find(bad)
+        .map(|line| format!("it says: {line}"))
 }
 
 fn is_ready(pod: &Pod) -> bool {

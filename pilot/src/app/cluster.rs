@@ -23,8 +23,10 @@ use crate::{
     webhook::{self, cert, inject::Injector, validate::Validator, values},
 };
 
-/// Who writes what the whole cluster shares.
-const LEASE: &str = "pilot-leader";
+/// Who keeps the webhooks of a revision.
+const WEBHOOKS: &str = "pilot-leader";
+/// Who writes the status of objects, which all revisions share.
+const STATUS: &str = "pilot-status-leader";
 
 pub struct Cluster {
     client: Client,
@@ -77,22 +79,16 @@ impl Cluster {
                 }
             }
         });
-        let shared = self.elect(&settings.namespace, LEASE.to_owned(), drain);
         // Each revision has webhooks of its own, and so a leader of its own for them.
-        let lease = place.named(LEASE);
-        let mut all = vec![shared.clone()];
-        let own = if lease == LEASE {
-            shared.clone()
-        } else {
-            let own = self.elect(&settings.namespace, lease, drain);
-            all.push(own.clone());
-            own
-        };
+        let own = self.elect(&settings.namespace, place.named(WEBHOOKS), drain);
+        let mut all = vec![own.clone()];
         spawn(
             cert::keep(self.client.clone(), settings.webhooks(), cell, own),
             drain,
         );
         if settings.write_status {
+            let shared = self.elect(&settings.namespace, STATUS.to_owned(), drain);
+            all.push(shared.clone());
             spawn(status::writer::write(self.client, hub.clone(), shared), drain);
         }
         Ok(all)

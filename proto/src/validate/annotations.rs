@@ -20,9 +20,15 @@ enum Value {
     Quantity,
     /// A JSON object or list.
     Json,
+    /// A level, and perhaps levels of modules: `info,mesh_proxy=debug`.
+    LogLevel,
     OneOf(&'static [&'static str]),
 }
 
+/// As `mesh-proxy --log-level` takes them; "warning" and "critical" are Envoy's words.
+const LOG_LEVELS: [&str; 8] = [
+    "trace", "debug", "info", "warn", "warning", "error", "critical", "off",
+];
 /// Kinds that have a pod, or a template of one (where the annotation belongs into the template).
 const POD: &[Kind] = &[Kind::Pod];
 const WORKLOADS: [Kind; 6] = [
@@ -50,7 +56,7 @@ const KNOWN: &[(&str, &[Kind], Value)] = &[
     (annotation::PROXY_MEMORY, POD, Value::Quantity),
     (annotation::PROXY_CPU_LIMIT, POD, Value::Quantity),
     (annotation::PROXY_MEMORY_LIMIT, POD, Value::Quantity),
-    (annotation::LOG_LEVEL, POD, Value::Any),
+    (annotation::LOG_LEVEL, POD, Value::LogLevel),
     (annotation::TEMPLATES, POD, Value::Any),
     (annotation::PROXY_IMAGE, POD, Value::Any),
     (annotation::NATIVE_SIDECAR, POD, Value::Bool),
@@ -172,6 +178,12 @@ fn problem(form: &Value, value: &str) -> Option<String> {
             .ok()
             .is_none_or(|json| !json.is_object() && !json.is_array())
             .then(|| "is not a JSON object or list".to_owned()),
+        Value::LogLevel => list()
+            .find(|entry| {
+                let level = entry.rsplit('=').next().unwrap_or(entry).to_ascii_lowercase();
+                !LOG_LEVELS.contains(&level.as_str())
+            })
+            .map(|entry| format!("{entry:?} is no level; levels are {}", LOG_LEVELS.join(", "))),
         Value::OneOf(names) => {
             (!names.contains(&value)).then(|| format!("is not one of {}", names.join(", ")))
         }
