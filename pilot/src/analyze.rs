@@ -86,7 +86,7 @@ const CHECKS: [(&str, &str, Check); 17] = [
     ),
     (
         "selectors",
-        "Sidecars and Telemetries select each pod once",
+        "Sidecars, Telemetries and ProxyConfigs select each pod once",
         selectors::check,
     ),
     (

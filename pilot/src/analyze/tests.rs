@@ -309,6 +309,18 @@ fn sidecars_and_policies() {
             "IST0110 b spec.workloadSelector",
         ],
     );
+    let proxy = |name: &str, selector: &str| {
+        object(Kind::ProxyConfig, name, &format!("{{{selector} concurrency: 1}}"))
+    };
+    check(
+        &(proxy("a", "") + &proxy("b", "")),
+        &["IST0133 a spec", "IST0133 b spec"],
+    );
+    let select = "selector: {matchLabels: {app: b}},";
+    check(
+        &(proxy("a", select) + &pod("p", "app: a", "")),
+        &["IST0101 a spec.selector.matchLabels"],
+    );
     let policy = object(
         Kind::PeerAuthentication,
         "p",

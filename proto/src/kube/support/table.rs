@@ -22,9 +22,6 @@ pub(super) fn whole(kind: Kind) -> Option<State> {
         Kind::WorkloadGroup => Some(Planned(
             "machines do not register by themselves yet, so a WorkloadGroup has no effect; write WorkloadEntries",
         )),
-        Kind::ProxyConfig => Some(Planned(
-            "has no effect yet; use the annotation proxy.istio.io/config of pods, or defaultConfig of the mesh's settings",
-        )),
         Kind::EnvoyFilter => Some(Planned(
             "what is generated for proxies cannot be patched yet, so an EnvoyFilter has no effect",
         )),
@@ -43,6 +40,7 @@ pub(super) fn rows(kind: Kind) -> &'static [Row] {
         Kind::ServiceEntry => SERVICE_ENTRY,
         Kind::WorkloadEntry => WORKLOAD_ENTRY,
         Kind::Sidecar => SIDECAR,
+        Kind::ProxyConfig => PROXY_CONFIG,
         Kind::PeerAuthentication => PEER_AUTHENTICATION,
         Kind::RequestAuthentication => REQUEST_AUTHENTICATION,
         Kind::AuthorizationPolicy => AUTHORIZATION_POLICY,
@@ -265,6 +263,12 @@ const SIDECAR: &[Row] = &[
     row("inboundConnectionPool.http", SIDECAR_HTTP_POOL, Supported),
     row("inboundConnectionPool.http", "http2KeepAlive", HTTP2_KEEPALIVE),
 ];
+
+const PROXY_CONFIG: &[Row] = &[row(
+    "",
+    "selector concurrency environmentVariables image",
+    Supported,
+)];
 
 const PEER_AUTHENTICATION: &[Row] = &[row("", "selector mtls portLevelMtls", Supported)];
 
