@@ -15,6 +15,8 @@ mod mtls;
 mod protocols;
 #[path = "local/resilience.rs"]
 mod resilience;
+#[path = "local/sidecar.rs"]
+mod sidecar;
 #[path = "local/stock.rs"]
 mod stock;
 #[path = "local/telemetry.rs"]
@@ -36,6 +38,7 @@ fn main() -> std::process::ExitCode {
         configuration: malformed_virtual_service, reference_to_nothing, invalid_yaml, unknown_field;
         telemetry: prometheus_agrees, graph_shows_the_edges, dashboard_in_a_browser, telemetry_away;
         resilience: certificates_rotate_under_load, wrong_token_is_refused, citadel_away, pilot_away, rolling_restart;
+        sidecar: egress_by_port, egress_proxy, ingress, proxy_config;
         stock: envoy_gateway;
         end: kill_everything_then_up, down_leaves_nothing
     ])

@@ -34,6 +34,7 @@ mod references;
 mod selectors;
 mod service_entries;
 mod services;
+mod sidecars;
 mod subsets;
 mod telemetries;
 mod templates;
@@ -45,7 +46,7 @@ mod workloads;
 type Check = fn(&Scene<'_>, &mut Vec<Finding>);
 
 /// Every check there is, by name.
-const CHECKS: [(&str, &str, Check); 16] = [
+const CHECKS: [(&str, &str, Check); 17] = [
     ("references", "what objects refer to exists", references::check),
     (
         "injection",
@@ -85,8 +86,13 @@ const CHECKS: [(&str, &str, Check); 16] = [
     ),
     (
         "selectors",
-        "Sidecars and Telemetries select each pod once",
+        "Sidecars, Telemetries and ProxyConfigs select each pod once",
         selectors::check,
+    ),
+    (
+        "sidecars",
+        "listeners of Sidecars lead to services",
+        sidecars::check,
     ),
     ("telemetries", "Telemetries have providers", telemetries::check),
     ("policies", "policies apply to something", policies::check),

@@ -10,7 +10,9 @@ use mesh_proto::{
     finding::{Finding, Report},
     kube::{
         Kind, Manifest, Object, ObjectMeta, decode,
-        networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry},
+        networking::{
+            DestinationRule, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+        },
         security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication},
         telemetry::Telemetry,
     },
@@ -18,7 +20,7 @@ use mesh_proto::{
     validate::{self, Validate},
 };
 
-use crate::model::{Item, MeshConfig, Origin, Visibility};
+use crate::model::{Item, MeshConfig, Origin, ProxySettings, Visibility};
 
 mod authorization_policy;
 pub mod canonical;
@@ -29,6 +31,7 @@ mod namespace;
 mod node;
 mod peer_authentication;
 mod pod;
+mod proxy_config;
 mod request_authentication;
 mod secret;
 mod service;
@@ -87,6 +90,20 @@ pub fn convert(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
     converted
 }
 
+/// The good ones among the ProxyConfigs in these objects, for who injects without a pilot.
+pub fn proxy_settings<'a>(manifests: impl IntoIterator<Item = &'a Manifest>) -> Vec<Arc<ProxySettings>> {
+    let proxies = manifests
+        .into_iter()
+        .filter(|manifest| manifest.kind == Kind::ProxyConfig);
+    let mesh = MeshConfig::default();
+    proxies
+        .filter_map(|manifest| match meaning(manifest, &mesh).meaning {
+            Meaning::Item(Item::ProxySettings(settings)) => Some(settings),
+            _ => None,
+        })
+        .collect()
+}
+
 fn meaning(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
     match manifest.kind {
         Kind::Namespace => core(manifest, namespace::convert),
@@ -137,6 +154,9 @@ fn meaning(manifest: &Manifest, mesh: &MeshConfig) -> Converted {
         Kind::AuthorizationPolicy => authorization(manifest),
         Kind::Telemetry => resource::<Telemetry>(manifest, |object, origin| {
             Item::Telemetry(Arc::new(telemetry::convert(object, origin)))
+        }),
+        Kind::ProxyConfig => resource::<ProxyConfig>(manifest, |object, origin| {
+            Item::ProxySettings(Arc::new(proxy_config::convert(object, origin)))
         }),
         // Nothing is made of the other kinds of the mesh's API, but whoever writes one is told what is wrong with it.
         kind if kind.is_mesh() => Converted::new(Meaning::Nothing, validate::check(manifest)),

@@ -199,15 +199,19 @@ fn own_clusters(view: &View<'_>) -> Vec<cluster::Input> {
         ipv6,
     }];
     inputs.extend(own::ports(view).into_iter().map(|port| {
-        cluster::Input::Inbound(cluster::Inbound {
+        cluster::Input::Inbound(Box::new(cluster::Inbound {
             port: port.number,
             protocol: port.protocol,
-            host: port.service.host.clone(),
-            service_name: port.service.name.clone(),
-            namespace: port.service.namespace.clone(),
+            service: port.service.map(|service| cluster::OwnService {
+                host: service.host.clone(),
+                name: service.name.clone(),
+                namespace: service.namespace.clone(),
+            }),
             connect_timeout,
-            ipv6,
-        })
+            ipv6: port.endpoint.map_or(ipv6, |endpoint| endpoint.is_ipv6()),
+            endpoint: port.endpoint,
+            pool: port.pool.unwrap_or_default(),
+        }))
     }));
     inputs
 }
@@ -237,3 +241,7 @@ fn unique(inputs: Vec<listener::Input>) -> Vec<listener::Input> {
 #[cfg(test)]
 #[path = "generate/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "generate/scope_tests.rs"]
+mod scope_tests;

@@ -17,7 +17,7 @@
 //! outlives them, so that Jobs end. (`holdApplicationUntilProxyStarts` is therefore always the case.) A pod that asks for
 //! something that cannot be done is refused with a finding, never half done.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use mesh_proto::{
@@ -26,7 +26,7 @@ use mesh_proto::{
     names::{self, annotation, image},
 };
 
-use crate::model::Labels;
+use crate::model::{Labels, ProxySettings, proxy_settings::Chosen};
 
 mod again;
 pub mod decide;
@@ -155,10 +155,23 @@ pub enum Outcome {
     Refused(Box<Finding>),
 }
 
-/// A pod as it should run. Its namespace must be set in its metadata.
-pub fn inject(pod: &Pod, namespace_labels: &Labels, mesh: &MeshConfig, settings: &Settings) -> Outcome {
+/// A pod as it should run, with all the ProxyConfigs there are. Its namespace must be set in its metadata.
+pub fn inject<'a>(
+    pod: &Pod,
+    namespace_labels: &Labels,
+    mesh: &MeshConfig,
+    proxies: impl IntoIterator<Item = &'a Arc<ProxySettings>>,
+    settings: &Settings,
+) -> Outcome {
     let object = object_ref(pod);
-    match outcome(pod, namespace_labels, mesh, settings, &object) {
+    let no_labels = Labels::new();
+    let chosen = Chosen::new(
+        proxies,
+        &mesh.root_namespace,
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.metadata.labels.as_ref().unwrap_or(&no_labels),
+    );
+    match outcome(pod, namespace_labels, mesh, chosen, settings, &object) {
         Ok(outcome) => outcome,
         Err(refusal) => Outcome::Refused(Box::new(Finding::new(
             finding::INJECTION_REFUSED,
@@ -173,13 +186,14 @@ fn outcome(
     pod: &Pod,
     namespace_labels: &Labels,
     mesh: &MeshConfig,
+    chosen: Chosen<'_>,
     settings: &Settings,
     object: &ObjectRef,
 ) -> Result<Outcome, Refusal> {
     let role = match decide::decide(pod, namespace_labels, mesh.system_namespace(), settings)? {
         Decision::Skip(reason) => return Ok(Outcome::Skipped(reason)),
         Decision::Again => {
-            let status_port = proxy_config(pod, mesh, settings, object)?.status_port;
+            let status_port = proxy_config(pod, mesh, chosen, settings, object)?.status_port;
             return Ok(match again::again(pod, settings, status_port) {
                 Some(pod) => Outcome::Injected(Box::new(pod)),
                 None => Outcome::Skipped(Reason::AlreadyInjected),
@@ -187,8 +201,11 @@ fn outcome(
         }
         Decision::Inject(role) => role,
     };
-    let wishes = wishes::Wishes::read(pod, settings)?;
-    let config = proxy_config(pod, mesh, settings, object)?;
+    let mut wishes = wishes::Wishes::read(pod, settings)?;
+    let config = proxy_config(pod, mesh, chosen, settings, object)?;
+    if annotated(pod, annotation::PROXY_IMAGE).is_none() {
+        wishes.image = of_type(&wishes.image, &config.image.image_type);
+    }
     let template = template::Template {
         role,
         mesh,
@@ -199,10 +216,12 @@ fn outcome(
     Ok(Outcome::Injected(Box::new(template.apply(pod)?)))
 }
 
-/// The settings of the pod's proxy: the mesh's, and its annotation over them.
+/// The settings of the pod's proxy: the mesh's; over them the ProxyConfigs of the root namespace and of its own; over them
+/// its annotation; over it the ProxyConfig that selects it.
 fn proxy_config(
     pod: &Pod,
     mesh: &MeshConfig,
+    chosen: Chosen<'_>,
     settings: &Settings,
     object: &ObjectRef,
 ) -> Result<ProxyConfig, Refusal> {
@@ -212,12 +231,34 @@ fn proxy_config(
     {
         base.discovery_address.clone_from(own);
     }
-    match annotated(pod, annotation::PROXY_CONFIG) {
-        None => Ok(base),
-        Some(text) => base.overridden(text, object).map_err(|problem| Refusal {
+    chosen.under(&mut base);
+    if let Some(text) = annotated(pod, annotation::PROXY_CONFIG) {
+        base = base.overridden(text, object).map_err(|problem| Refusal {
             path: problem.path,
             text: problem.text,
-        }),
+        })?;
+    }
+    chosen.above(&mut base);
+    Ok(base)
+}
+
+/// The image of this type, which is the ending of its tag. An image that is named by its digest is what it is.
+fn of_type(image: &str, kind: &str) -> String {
+    if kind.is_empty() || image.contains('@') {
+        return image.to_owned();
+    }
+    // A colon before the last `/` is that of a registry's port.
+    let (name, tag) = match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    };
+    let mut plain = tag;
+    for known in ["-distroless", "-debug"] {
+        plain = plain.strip_suffix(known).unwrap_or(plain);
+    }
+    match kind {
+        "default" => format!("{name}:{plain}"),
+        other => format!("{name}:{plain}-{other}"),
     }
 }
 
@@ -261,3 +302,6 @@ fn object_ref(pod: &Pod) -> ObjectRef {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod proxy_config_tests;

@@ -19,6 +19,7 @@ pub mod host;
 pub mod matching;
 pub mod policy;
 pub mod port;
+pub mod proxy_settings;
 pub mod route;
 pub mod selector;
 pub mod service;
@@ -42,6 +43,7 @@ pub use mesh_proto::{
 };
 pub use policy::{DestinationPolicy, TrafficPolicy};
 pub use port::{Protocol, ServicePort, TargetPort};
+pub use proxy_settings::ProxySettings;
 pub use route::VirtualService;
 pub use selector::{Labels, Selector};
 pub use service::{Distribution, Location, Resolution, Service, ServiceEntry, ServiceKey};

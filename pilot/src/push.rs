@@ -211,7 +211,8 @@ impl Hub {
     fn tell(&self, before: &Snapshot, after: &Snapshot) {
         let may_differ = !affected::types(before, after).is_empty();
         let pods = before.workloads.since != after.workloads.since
-            || before.services.needs_node() != after.services.needs_node();
+            || before.services.needs_node() != after.services.needs_node()
+            || before.sidecars.since != after.sidecars.since;
         let mut told = 0;
         for proxy in self.proxies() {
             if pods {

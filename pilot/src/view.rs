@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
 use mesh_proto::{
-    mesh::{MeshConfig, OutboundMode},
+    mesh::MeshConfig,
     names,
     node::{NodeId, NodeKind, NodeMetadata},
 };
@@ -23,6 +24,9 @@ use crate::{
 
 mod narrow;
 mod observe;
+mod scope;
+
+pub use scope::Place;
 
 /// Everything about a proxy that decides what it gets. Two proxies with equal values get the same resources.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +50,10 @@ pub struct Viewer {
     pub named_ports: BTreeMap<String, u16>,
     /// Its address is an IPv6 one.
     pub ipv6: bool,
+    /// Its address, only where a Sidecar sends something to it.
+    pub address: Option<IpAddr>,
+    /// The pod's traffic is redirected to it.
+    pub intercepts: bool,
 }
 
 impl Viewer {
@@ -86,6 +94,8 @@ impl Viewer {
             network: pod.map(|pod| pod.network.clone()).unwrap_or_default(),
             named_ports: pod.map(|pod| pod.named_ports.clone()).unwrap_or_default(),
             ipv6: id.ip.contains(':'),
+            address: None,
+            intercepts: metadata.interception_mode != "NONE",
             labels,
         }
     }
@@ -101,6 +111,9 @@ impl Viewer {
             if snapshot.services.needs_node() {
                 viewer.node.clone_from(&pod.node);
             }
+        }
+        if scope::wants_address(&viewer, snapshot) {
+            viewer.address = id.ip.parse().ok();
         }
         viewer
     }
@@ -118,18 +131,10 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     pub fn new(viewer: &'a Viewer, snapshot: &'a Snapshot) -> Self {
-        let sidecar = match viewer.kind {
-            NodeKind::Sidecar => {
-                snapshot
-                    .sidecars
-                    .of(&viewer.namespace, &viewer.labels, &snapshot.mesh.root_namespace)
-            }
-            NodeKind::Router => None,
-        };
         Self {
             viewer,
             snapshot,
-            sidecar,
+            sidecar: scope::sidecar(viewer, snapshot),
             services: OnceLock::new(),
         }
     }
@@ -171,10 +176,7 @@ impl<'a> View<'a> {
     fn choose(&self, all: &'a [Arc<Service>]) -> Option<&'a Arc<Service>> {
         let own = &self.viewer.namespace;
         let visible = |service: &&Arc<Service>| {
-            service.visibility.allows(&service.namespace, own)
-                && (self.sidecar.is_none_or(|sidecar| sidecar.sees(&service.namespace, &service.host))
-                    // What carries logs and traces is not part of the application's dependencies.
-                    || service.host == self.telemetry_host())
+            service.visibility.allows(&service.namespace, own) && self.sees(service)
         };
         let mut seen = all.iter().filter(visible);
         seen.clone()
@@ -254,11 +256,6 @@ impl<'a> View<'a> {
             .is_gateway()
             .then(|| self.snapshot.gateways.value.selecting(&self.viewer.labels));
         all.into_iter().flatten()
-    }
-
-    pub fn allow_any(&self) -> bool {
-        let own = self.sidecar.and_then(|sidecar| sidecar.outbound);
-        own.unwrap_or(self.mesh().outbound_traffic_policy.mode) == OutboundMode::AllowAny
     }
 
     /// What the viewer itself takes.

@@ -117,6 +117,15 @@ pub struct ProxyConfig {
     pub tracing: Tracing,
     /// Becomes the proxy's environment.
     pub proxy_metadata: BTreeMap<String, String>,
+    pub image: ProxyImage,
+}
+
+/// Which of the proxy's images runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyImage {
+    /// The ending of its tag, such as `distroless`; `default`: none. Empty: as the installation says.
+    pub image_type: String,
 }
 
 impl MeshConfig {
@@ -139,6 +148,7 @@ impl Default for ProxyConfig {
             status_port: names::port::METRICS,
             tracing: Tracing::default(),
             proxy_metadata: BTreeMap::new(),
+            image: ProxyImage::default(),
         }
     }
 }

@@ -111,6 +111,8 @@ pub struct NodeMetadata {
     pub istio_version: String,
     /// "true" where the proxy answers DNS and wants the name table.
     pub dns_capture: String,
+    /// `REDIRECT`, or `NONE` where nothing is redirected to the proxy.
+    pub interception_mode: String,
     /// "gossamer" for our own proxy, else empty (a stock Envoy).
     pub generator: String,
     /// A proxy that keeps its certificate in files names them here (a stock Envoy without an agent).

@@ -213,6 +213,7 @@ impl ProxyArgs {
             instance_ips: self.instance_ip.clone(),
             istio_version: mesh_runtime::build::VERSION.to_owned(),
             dns_capture: if self.dns_capture { "true" } else { "" }.to_owned(),
+            interception_mode: meta("INTERCEPTION_MODE"),
             generator: "gossamer".to_owned(),
             ..NodeMetadata::default()
         };

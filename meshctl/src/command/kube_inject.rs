@@ -1,18 +1,22 @@
 //! `meshctl kube-inject -f FILE`: the same manifests with sidecars in their workloads, by pilot's own injector. Without
 //! files for the settings they come from the running mesh, if there is one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use mesh_pilot::{
+    convert,
     inject::{self, Outcome, Settings, values},
-    model::Labels,
+    model::{Labels, ProxySettings},
 };
 use mesh_proto::{
     finding::{ObjectRef, Report},
-    kube::Kind,
+    kube::{Kind, Manifest},
     mesh::MeshConfig,
     names::{self, label},
 };
@@ -68,10 +72,10 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
     if let Some(bad) = parsed.malformed.first() {
         bail!("{}: {}", bad.source, bad.text);
     }
-    let (mesh, settings) = settings(&arguments, target).await?;
+    let (mesh, proxies, settings) = settings(&arguments, target).await?;
     let mut written = String::new();
     for document in parsed.documents {
-        let (object, note) = injected(document.object, &mesh, &settings)
+        let (object, note) = injected(document.object, &mesh, &proxies, &settings)
             .with_context(|| format!("{}: cannot be injected", document.source))?;
         if let Some(note) = note {
             eprintln!("meshctl: {}: {note}", document.source);
@@ -92,7 +96,10 @@ pub async fn run(arguments: Arguments, target: &Target) -> anyhow::Result<i32> {
 }
 
 /// Of files where they are named, else of the running mesh, else the defaults.
-async fn settings(arguments: &Arguments, target: &Target) -> anyhow::Result<(MeshConfig, Settings)> {
+async fn settings(
+    arguments: &Arguments,
+    target: &Target,
+) -> anyhow::Result<(MeshConfig, Vec<Arc<ProxySettings>>, Settings)> {
     let suffix = match arguments.revision.as_str() {
         "default" => String::new(),
         revision => format!("-{revision}"),
@@ -151,7 +158,19 @@ async fn settings(arguments: &Arguments, target: &Target) -> anyhow::Result<(Mes
         let problems: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         anyhow!("the settings of the mesh cannot be read: {}", problems.join("; "))
     })?;
-    Ok((mesh, settings))
+    Ok((mesh, proxies(running.as_ref()).await?, settings))
+}
+
+/// The ProxyConfigs of the running mesh.
+async fn proxies(running: Option<&Mesh>) -> anyhow::Result<Vec<Arc<ProxySettings>>> {
+    let Some(mesh) = running else {
+        return Ok(Vec::new());
+    };
+    let objects = mesh.objects(Kind::ProxyConfig, "", "").await?;
+    let manifests = objects
+        .into_iter()
+        .filter_map(|object| Manifest::read(object, None).ok());
+    Ok(convert::proxy_settings(manifests.collect::<Vec<_>>().iter()))
 }
 
 /// A key of a ConfigMap of the control plane.
@@ -188,6 +207,7 @@ fn template(kind: &str) -> Option<&'static str> {
 fn injected(
     mut object: Value,
     mesh: &MeshConfig,
+    proxies: &[Arc<ProxySettings>],
     settings: &Settings,
 ) -> anyhow::Result<(Value, Option<String>)> {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
@@ -214,7 +234,7 @@ fn injected(
         pod.metadata.name = Some(name.clone());
     }
     let yes = Labels::from([(label::INJECTION.to_owned(), "enabled".to_owned())]);
-    match inject::inject(&pod, &yes, mesh, settings) {
+    match inject::inject(&pod, &yes, mesh, proxies, settings) {
         Outcome::Injected(mut pod) => {
             (pod.metadata.namespace, pod.metadata.name) = own;
             let mut value = serde_json::to_value(*pod)?;
@@ -248,7 +268,7 @@ mod tests {
     }
 
     fn inject(object: Value) -> (Value, Option<String>) {
-        injected(object, &MeshConfig::default(), &settings()).unwrap()
+        injected(object, &MeshConfig::default(), &[], &settings()).unwrap()
     }
 
     #[test]

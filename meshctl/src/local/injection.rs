@@ -1,13 +1,16 @@
 //! The way of a new pod into the store, in one place: the platform's defaults, then the sidecar, computed by the very
 //! function that the admission webhook uses on Kubernetes.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Pod;
 use mesh_pilot::{
+    convert,
     inject::{self, Outcome, Settings},
-    model::Labels,
+    model::{Labels, ProxySettings},
 };
 use mesh_proto::{
-    kube::Manifest,
+    kube::{Kind, Manifest},
     mesh::MeshConfig,
     names::{MESH_CONFIG_MAP, SYSTEM_NAMESPACE},
     validate,
@@ -45,7 +48,8 @@ fn inject(store: &Store, namespace: &str, value: Value) -> Result<Value, String>
         .unwrap_or_default();
     let pod: Pod =
         serde_json::from_value(value.clone()).map_err(|error| format!("it is not a pod: {error}"))?;
-    match inject::inject(&pod, &labels, &mesh_config(store), &Settings::default()) {
+    let (mesh, proxies) = (mesh_config(store), proxy_settings(store));
+    match inject::inject(&pod, &labels, &mesh, &proxies, &Settings::default()) {
         Outcome::Skipped(_) => Ok(value),
         Outcome::Refused(finding) => Err(finding.to_string()),
         Outcome::Injected(pod) => serde_json::to_value(pod).map_err(|error| error.to_string()),
@@ -59,6 +63,16 @@ fn mesh_config(store: &Store) -> MeshConfig {
     manifest
         .and_then(|manifest| validate::mesh_config(&manifest).0)
         .unwrap_or_default()
+}
+
+/// The ProxyConfigs; one that cannot be read counts for nothing (which is a finding of its own).
+fn proxy_settings(store: &Store) -> Vec<Arc<ProxySettings>> {
+    let Some(kind) = object::Kind::by_word(&Kind::ProxyConfig.lower()) else {
+        return Vec::new();
+    };
+    let objects = store.list(kind).into_iter();
+    let manifests = objects.filter_map(|(_, object)| Manifest::read((*object).clone(), None).ok());
+    convert::proxy_settings(manifests.collect::<Vec<_>>().iter())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
             report.add(
                 finding::DEPRECATED,
                 "spec.outboundTrafficPolicy.egressProxy",
-                "egressProxy has no effect any more; route through an egress gateway with a VirtualService",
+                "egressProxy is deprecated; route through an egress gateway with a VirtualService, which can tell destinations apart",
             );
         }
         findings.append(&mut report.findings);

@@ -89,7 +89,13 @@ fn gateways(scene: &Scene<'_>, service: &VirtualService, report: &mut Report) {
     }
 }
 
-fn check_destination(scene: &Scene<'_>, origin: &Origin, to: &Destination, path: &str, report: &mut Report) {
+pub(super) fn check_destination(
+    scene: &Scene<'_>,
+    origin: &Origin,
+    to: &Destination,
+    path: &str,
+    report: &mut Report,
+) {
     let Some(service) = find(scene, &to.host, &origin.namespace) else {
         let hint = similar(scene, &to.host)
             .map(|host| format!("; did you mean {host}?"))

@@ -1,5 +1,5 @@
-//! Sidecars and Telemetries that select the same pods: only one of them counts (IST0110, IST0111, IST0159, IST0160); and
-//! those that select nobody (IST0101).
+//! Sidecars, Telemetries and ProxyConfigs that select the same pods: only one of them counts (IST0110, IST0111, IST0159,
+//! IST0160, and IST0133 for ProxyConfigs, for which there is no code of its own); and those that select nobody (IST0101).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +45,16 @@ pub fn check(scene: &Scene<'_>, findings: &mut Vec<Finding>) {
         labels: "spec.selector.matchLabels",
     };
     kind(scene, telemetries.collect(), &words, findings);
+    let proxies = scene.world.proxy_settings.values().map(|settings| Selecting {
+        origin: &settings.origin,
+        selector: settings.selector.as_ref(),
+    });
+    let words = Words {
+        several: finding::SCHEMA_WARNING,
+        open: finding::SCHEMA_WARNING,
+        ..words
+    };
+    kind(scene, proxies.collect(), &words, findings);
 }
 
 fn kind(scene: &Scene<'_>, all: Vec<Selecting<'_>>, words: &Words, findings: &mut Vec<Finding>) {

@@ -309,6 +309,18 @@ fn sidecars_and_policies() {
             "IST0110 b spec.workloadSelector",
         ],
     );
+    let proxy = |name: &str, selector: &str| {
+        object(Kind::ProxyConfig, name, &format!("{{{selector} concurrency: 1}}"))
+    };
+    check(
+        &(proxy("a", "") + &proxy("b", "")),
+        &["IST0133 a spec", "IST0133 b spec"],
+    );
+    let select = "selector: {matchLabels: {app: b}},";
+    check(
+        &(proxy("a", select) + &pod("p", "app: a", "")),
+        &["IST0101 a spec.selector.matchLabels"],
+    );
     let policy = object(
         Kind::PeerAuthentication,
         "p",
@@ -327,6 +339,48 @@ fn sidecars_and_policies() {
     check(
         &(allow + &namespace("istio-injection: enabled")),
         &["IST0101 a spec.rules[0].from[0].source.namespaces[1]"],
+    );
+}
+
+#[test]
+fn listeners_of_sidecars() {
+    let service = object(
+        Kind::ServiceEntry,
+        "s",
+        "{hosts: [way.out, old.way], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}",
+    );
+    let anywhere = object(
+        Kind::ServiceEntry,
+        "t",
+        "{hosts: [any.where], resolution: NONE, ports: [{number: 81, name: http, protocol: HTTP}]}",
+    );
+    let sidecar = |spec: &str| service.clone() + &anywhere + &object(Kind::Sidecar, "x", spec);
+    let port = |number: u16, more: &str| {
+        sidecar(&format!(
+            "{{egress: [{{port: {{number: {number}, protocol: HTTP, name: a}}, hosts: ['./*'], {more}}}]}}"
+        ))
+    };
+    check(&port(80, ""), &[]);
+    check(&port(8080, ""), &["IST0133 x spec.egress[0].port.number"]);
+    check(&port(81, ""), &[]);
+    check(
+        &port(81, "captureMode: NONE"),
+        &["IST0133 x spec.egress[0].captureMode"],
+    );
+    let proxy = |egress: &str, host: &str, port: u16| {
+        sidecar(&format!(
+            "{{{egress} outboundTrafficPolicy: {{mode: ALLOW_ANY, egressProxy: {{host: {host}, port: {{number: {port}}}}}}}}}"
+        ))
+    };
+    const PROXY: &str = "spec.outboundTrafficPolicy.egressProxy";
+    let deprecated = format!("IST0002 x {PROXY}");
+    let found = |more: &str| format!("IST0101 x {PROXY}.{more}");
+    check(&proxy("", "way.out", 80), &[&deprecated]);
+    check(&proxy("", "way.home", 80), &[&found("host"), &deprecated]);
+    check(&proxy("", "way.out", 81), &[&found("port.number"), &deprecated]);
+    check(
+        &proxy("egress: [{hosts: ['./old.way']}],", "way.out", 80),
+        &[&found("host"), &deprecated],
     );
 }
 

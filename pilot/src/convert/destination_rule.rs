@@ -156,7 +156,7 @@ fn hashing(hash: &api::ConsistentHash) -> Algorithm {
     Algorithm::Hash { on, table }
 }
 
-fn pool(pool: &api::ConnectionPool) -> ConnectionPool {
+pub fn pool(pool: &api::ConnectionPool) -> ConnectionPool {
     let tcp = pool.tcp.clone().unwrap_or_default();
     let http = pool.http.clone().unwrap_or_default();
     // 0 means unlimited, as in Istio; `validate` has seen the rest.

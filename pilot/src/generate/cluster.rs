@@ -1,7 +1,7 @@
 //! CDS: the clusters of one proxy. Outbound clusters stand for ports of services (`outbound`), inbound clusters for the
 //! workload's own ports; three clusters always exist.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use mesh_proto::{
     envoy::{
@@ -11,21 +11,19 @@ use mesh_proto::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
             },
             core::v3 as core,
+            endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
         },
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
-            http_protocol_options::{
-                ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
-                explicit_http_config::ProtocolConfig,
-            },
+            http_protocol_options::{UpstreamProtocolOptions, UseDownstreamHttpConfig},
         },
     },
     names,
 };
 use serde_json::json;
 
-use super::value::{any, duration, metadata};
-use crate::model::{Host, Protocol};
+use super::value::{any, duration, metadata, socket};
+use crate::model::{Host, Protocol, policy::ConnectionPool};
 
 pub mod outbound;
 pub mod policy;
@@ -38,7 +36,7 @@ const INBOUND_SOURCE_V6: &str = "::6";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     Outbound(Box<outbound::Input>),
-    Inbound(Inbound),
+    Inbound(Box<Inbound>),
     /// To where the client wanted to go.
     Passthrough {
         connect_timeout: Duration,
@@ -57,12 +55,21 @@ pub enum Input {
 pub struct Inbound {
     pub port: u16,
     pub protocol: Protocol,
-    pub host: Host,
-    pub service_name: String,
-    pub namespace: String,
+    pub service: Option<OwnService>,
     pub connect_timeout: Duration,
-    /// The workload's address is an IPv6 one.
+    /// The address that is connected to is an IPv6 one.
     pub ipv6: bool,
+    /// `None`: where the client wanted to go.
+    pub endpoint: Option<SocketAddr>,
+    pub pool: ConnectionPool,
+}
+
+/// The service that a port of the workload belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnService {
+    pub host: Host,
+    pub name: String,
+    pub namespace: String,
 }
 
 pub fn name(input: &Input) -> String {
@@ -78,28 +85,7 @@ pub fn name(input: &Input) -> String {
 pub fn generate(input: &Input) -> Cluster {
     match input {
         Input::Outbound(outbound) => outbound::generate(outbound),
-        Input::Inbound(own) => {
-            let mut cluster = original(name(input), own.connect_timeout);
-            cluster.upstream_bind_config = Some(bind(own.ipv6));
-            if !own.protocol.is_http() && !own.protocol.is_auto() {
-                cluster.typed_extension_protocol_options.clear();
-            } else if own.protocol.is_http2() {
-                set_protocol(
-                    &mut cluster,
-                    UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-                        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())),
-                    }),
-                );
-            }
-            let service = json!({
-                "host": own.host.as_str(), "name": own.service_name, "namespace": own.namespace,
-            });
-            cluster.metadata = Some(metadata([(
-                names::metadata::ISTIO,
-                json!({ "services": [service] }),
-            )]));
-            cluster
-        }
+        Input::Inbound(own) => inbound(name(input), own),
         Input::Passthrough { connect_timeout } => original(name(input), *connect_timeout),
         Input::BlackHole => Cluster {
             name: name(input),
@@ -115,6 +101,53 @@ pub fn generate(input: &Input) -> Cluster {
             cluster.upstream_bind_config = Some(bind(*ipv6));
             cluster
         }
+    }
+}
+
+fn inbound(name: String, own: &Inbound) -> Cluster {
+    let pool = &own.pool;
+    let timeout = pool.connect_timeout.unwrap_or(own.connect_timeout);
+    let mut cluster = original(name, timeout);
+    cluster.upstream_bind_config = Some(bind(own.ipv6));
+    cluster.circuit_breakers = Some(policy::breakers(Some(pool)));
+    cluster.upstream_connection_options = outbound::keepalive(pool);
+    if let Some(endpoint) = own.endpoint {
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+        cluster.set_lb_policy(LbPolicy::RoundRobin);
+        cluster.load_assignment = Some(only(&cluster.name, endpoint));
+    }
+    cluster.typed_extension_protocol_options.clear();
+    // The client's own version, unless the port or the user says another one.
+    let follow = !own.protocol.is_http2() && pool.h2_upgrade != Some(true);
+    if let Some(options) = outbound::protocol_options(pool, own.protocol, follow) {
+        set_options(&mut cluster, &options);
+    }
+    let services: Vec<_> = own.service.iter().map(|service| {
+        json!({ "host": service.host.as_str(), "name": service.name, "namespace": service.namespace })
+    }).collect();
+    cluster.metadata = Some(metadata([(
+        names::metadata::ISTIO,
+        json!({ "services": services }),
+    )]));
+    cluster
+}
+
+/// One address.
+fn only(cluster: &str, address: SocketAddr) -> ClusterLoadAssignment {
+    let endpoint = Endpoint {
+        address: Some(socket(&address.ip().to_string(), address.port())),
+        ..Endpoint::default()
+    };
+    ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![LbEndpoint {
+                host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
+                ..LbEndpoint::default()
+            }],
+            ..LocalityLbEndpoints::default()
+        }],
+        ..ClusterLoadAssignment::default()
     }
 }
 
@@ -144,9 +177,13 @@ fn set_protocol(cluster: &mut Cluster, options: UpstreamProtocolOptions) {
         upstream_protocol_options: Some(options),
         ..Default::default()
     };
+    set_options(cluster, &options);
+}
+
+fn set_options(cluster: &mut Cluster, options: &HttpProtocolOptions) {
     cluster.typed_extension_protocol_options = [(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
-        any(&options),
+        any(options),
     )]
     .into();
 }

@@ -12,10 +12,31 @@ use super::{
 use crate::{
     model::{
         DestinationPolicy, Endpoint, MtlsMode, Origin, Protocol, Resolution, Selector, Service, ServicePort,
-        policy::PortPolicy,
+        policy::{Algorithm, PortPolicy},
     },
     view::View,
 };
+
+/// Where traffic goes whose destination the mesh does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Unknown {
+    /// To where it wanted to go.
+    Allow,
+    /// To this cluster.
+    Via(String),
+    /// Nowhere.
+    Block,
+}
+
+impl Unknown {
+    pub fn cluster(&self) -> &str {
+        match self {
+            Self::Allow => names::cluster::PASSTHROUGH,
+            Self::Via(cluster) => cluster,
+            Self::Block => names::cluster::BLACK_HOLE,
+        }
+    }
+}
 
 /// One cluster to be.
 #[derive(Clone, Debug)]
@@ -32,15 +53,14 @@ pub fn all<'a>(view: &View<'a>) -> Vec<Destination<'a>> {
     let mut destinations = Vec::new();
     for service in view.services() {
         let rule = view.policy(service);
-        for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+        for port in view.ports(service).filter(|port| port.protocol != Protocol::Udp) {
+            let bound = view.place(port.number).bound;
             let one = |subset: Option<&str>| Destination {
                 service,
                 port,
                 subset: subset.map(str::to_owned),
                 rule,
-                policy: rule
-                    .map(|rule| rule.effective(port.number, subset))
-                    .unwrap_or_default(),
+                policy: policy(rule, port.number, subset, bound),
             };
             destinations.push(one(None));
             let subsets = rule.into_iter().flat_map(|rule| &rule.subsets);
@@ -50,16 +70,30 @@ pub fn all<'a>(view: &View<'a>) -> Vec<Destination<'a>> {
     destinations
 }
 
+/// Who connects to the proxy itself has no destination of its own to be passed to.
+fn policy(rule: Option<&Arc<DestinationPolicy>>, port: u16, subset: Option<&str>, bound: bool) -> PortPolicy {
+    let mut policy = rule.map(|rule| rule.effective(port, subset)).unwrap_or_default();
+    if let Some(balancer) = policy.balancer.as_mut().filter(|_| bound)
+        && balancer.algorithm == Algorithm::Passthrough
+    {
+        balancer.algorithm = Algorithm::default();
+    }
+    policy
+}
+
 impl Destination<'_> {
     pub fn name(&self) -> String {
         let subset = self.subset.as_deref().unwrap_or_default();
         names::outbound_cluster(self.port.number, subset, self.service.host.as_str())
     }
 
-    /// A gateway has no original destination to send to, so for it the registry's addresses count.
+    /// A gateway, and a listener of a sidecar that clients connect to, have no original destination to send to, so for
+    /// them the registry's addresses count.
     fn resolution(&self, view: &View<'_>) -> Resolution {
         match self.service.resolution {
-            Resolution::Headless if view.is_gateway() => Resolution::Static,
+            Resolution::Headless if view.is_gateway() || view.place(self.port.number).bound => {
+                Resolution::Static
+            }
             other => other,
         }
     }

@@ -24,6 +24,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod tls;
 mod wanted;
+mod workload;
 
 pub use wanted::inputs;
 
@@ -38,15 +39,17 @@ pub enum Input {
     Http(outbound::Http),
     Tcp(outbound::Tcp),
     VirtualInbound(Box<inbound::Input>),
+    BoundInbound(Box<inbound::Bound>),
     Gateway(Box<gateway::Input>),
 }
 
 pub fn name(input: &Input) -> String {
     match input {
         Input::VirtualOutbound(_) => "virtualOutbound".to_owned(),
-        Input::Http(http) => format!("0.0.0.0_{}", http.port),
+        Input::Http(http) => format!("{}_{}", http.place, http.port),
         Input::Tcp(tcp) => format!("{}_{}", tcp.address, tcp.port),
         Input::VirtualInbound(_) => "virtualInbound".to_owned(),
+        Input::BoundInbound(bound) => format!("inbound_{}_{}", bound.address, bound.port.number),
         Input::Gateway(gateway) => format!("{}_{}", gateway.bind, gateway.port),
     }
 }
@@ -58,6 +61,7 @@ pub fn generate(input: &Input) -> Listener {
         Input::Http(input) => outbound::http(name, input),
         Input::Tcp(input) => outbound::tcp(name, input),
         Input::VirtualInbound(input) => inbound::generate(name, input),
+        Input::BoundInbound(input) => inbound::bound(name, input),
         Input::Gateway(input) => gateway::generate(name, input),
     }
 }

@@ -5,7 +5,10 @@ use mesh_proto::envoy::config::route::v3::{
     self as envoy, RouteConfiguration, route::Action, virtual_host::TlsRequirementType,
 };
 
-use super::value::{boolean, duration};
+use super::{
+    destination::Unknown,
+    value::{boolean, duration},
+};
 use crate::model::{
     Origin, Percent,
     policy::HashKey,
@@ -30,14 +33,23 @@ pub struct Input {
     pub retries: Retries,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Rest {
     /// 404.
     NotFound,
-    /// To where the client wanted to go.
-    Allow,
+    /// To this cluster: mostly the one that leads to where the client wanted to go.
+    To(String),
     /// 502.
     Block,
+}
+
+impl From<Unknown> for Rest {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::Block => Self::Block,
+            other => Self::To(other.cluster().to_owned()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,14 +137,12 @@ fn rest(input: &Input) -> Option<envoy::VirtualHost> {
         action: Some(action),
         ..envoy::Route::default()
     };
-    let (name, routes) = match input.rest {
+    let (name, routes) = match &input.rest {
         Rest::NotFound => ("not_found", Vec::new()),
-        Rest::Allow => {
+        Rest::To(cluster) => {
             let to = envoy::RouteAction {
                 timeout: Some(duration(std::time::Duration::ZERO)),
-                cluster_specifier: Some(envoy::route_action::ClusterSpecifier::Cluster(
-                    mesh_proto::names::cluster::PASSTHROUGH.to_owned(),
-                )),
+                cluster_specifier: Some(envoy::route_action::ClusterSpecifier::Cluster(cluster.clone())),
                 ..envoy::RouteAction::default()
             };
             ("allow_any", vec![everything("allow_any", Action::Route(to))])

@@ -20,6 +20,7 @@ fn run(pod: &Pod, namespace: &str) -> Outcome {
         pod,
         &labels(namespace),
         &MeshConfig::default(),
+        [],
         &Settings::default(),
     )
 }
@@ -173,6 +174,7 @@ fn decisions() {
         &pod("ns", "", ""),
         &Labels::new(),
         &MeshConfig::default(),
+        [],
         &settings,
     );
     assert_eq!(show(&outcome), "injected");
@@ -206,6 +208,7 @@ fn kinds_of_pods() {
             &pod,
             &labels(namespace.1),
             &MeshConfig::default(),
+            [],
             settings,
         ))
     };
@@ -402,6 +405,7 @@ fn injecting_again() {
             pod,
             &labels("istio-injection: enabled"),
             &MeshConfig::default(),
+            [],
             &settings,
         )
     };

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     AuthorizationPolicy, Credential, DestinationPolicy, EndpointSlice, Gateway, Key, Kind, MeshConfig,
-    Namespace, Node, PeerAuthentication, RequestAuthentication, Service, ServiceEntry, Sidecar, Telemetry,
-    VirtualService, Workload, WorkloadEntry, authn::KeySource,
+    Namespace, Node, PeerAuthentication, ProxySettings, RequestAuthentication, Service, ServiceEntry,
+    Sidecar, Telemetry, VirtualService, Workload, WorkloadEntry, authn::KeySource,
 };
 
 /// Values of one kind, in the order of namespace and name.
@@ -34,6 +34,7 @@ pub enum Item {
     RequestAuthentication(Arc<RequestAuthentication>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     Telemetry(Arc<Telemetry>),
+    ProxySettings(Arc<ProxySettings>),
 }
 
 /// The last good value of every object.
@@ -58,6 +59,7 @@ pub struct World {
     pub request_authentications: Table<RequestAuthentication>,
     pub authorization_policies: Table<AuthorizationPolicy>,
     pub telemetries: Table<Telemetry>,
+    pub proxy_settings: Table<ProxySettings>,
     /// Public keys of token issuers, as they were fetched last.
     pub keys: Arc<BTreeMap<KeySource, Arc<str>>>,
 }
@@ -100,6 +102,7 @@ impl World {
             Item::RequestAuthentication(value) => put(&mut self.request_authentications, key, Some(value)),
             Item::AuthorizationPolicy(value) => put(&mut self.authorization_policies, key, Some(value)),
             Item::Telemetry(value) => put(&mut self.telemetries, key, Some(value)),
+            Item::ProxySettings(value) => put(&mut self.proxy_settings, key, Some(value)),
         }
     }
 
@@ -128,6 +131,7 @@ impl World {
             Kind::RequestAuthentication => put(&mut self.request_authentications, key, None),
             Kind::AuthorizationPolicy => put(&mut self.authorization_policies, key, None),
             Kind::Telemetry => put(&mut self.telemetries, key, None),
+            Kind::ProxyConfig => put(&mut self.proxy_settings, key, None),
             _ => false,
         }
     }

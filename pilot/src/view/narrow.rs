@@ -45,6 +45,8 @@ impl Viewer {
             network: String::new(),
             named_ports: BTreeMap::new(),
             ipv6: false,
+            address: None,
+            intercepts: self.intercepts,
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::review::{Answer, Request};
 use crate::{
     inject::{self, Outcome, Reason, Settings, patch},
-    model::Labels,
+    model::{Labels, ProxySettings, Table},
     push::Hub,
 };
 
@@ -58,13 +58,14 @@ impl Injector {
         // At admission a pod may not name its namespace yet.
         let before = pod.clone();
         pod.metadata.namespace = Some(request.namespace.clone());
-        let mesh = self.mesh();
+        let (mesh, proxies) = self.mesh();
         let settings = self.settings.borrow().clone();
         let known = self.known_labels(&request.namespace);
-        let mut outcome = known.map(|labels| inject::inject(&pod, &labels, &mesh, &settings));
+        let mut outcome =
+            known.map(|labels| inject::inject(&pod, &labels, &mesh, proxies.values(), &settings));
         if outcome.as_ref().is_none_or(by_namespace) {
             outcome = match self.read_labels(&request.namespace).await {
-                Ok(labels) => Some(inject::inject(&pod, &labels, &mesh, &settings)),
+                Ok(labels) => Some(inject::inject(&pod, &labels, &mesh, proxies.values(), &settings)),
                 Err(problem) if outcome.is_none() => return (Answer::fail(request, problem), "failed"),
                 Err(_) => outcome,
             };
@@ -98,8 +99,11 @@ impl Injector {
         }
     }
 
-    fn mesh(&self) -> Arc<MeshConfig> {
-        self.hub.with_store(|store| store.world().mesh.clone())
+    fn mesh(&self) -> (Arc<MeshConfig>, Table<ProxySettings>) {
+        self.hub.with_store(|store| {
+            let world = store.world();
+            (world.mesh.clone(), world.proxy_settings.clone())
+        })
     }
 
     fn known_labels(&self, namespace: &str) -> Option<Labels> {

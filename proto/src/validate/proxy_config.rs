@@ -42,11 +42,7 @@ mod tests {
 
     #[test]
     fn configs() {
-        let check = |spec: &str, found: &[&str]| {
-            let mut expected = found.to_vec();
-            expected.push("Warning spec");
-            expect(Kind::ProxyConfig, spec, &expected);
-        };
+        let check = |spec: &str, found: &[&str]| expect(Kind::ProxyConfig, spec, found);
         check("concurrency: 0\nimage: {imageType: distroless}", &[]);
         check("concurrency: -1", &["Error spec.concurrency"]);
         check(

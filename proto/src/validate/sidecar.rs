@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Validate, destination_rule, field, gateway, service_entry::PROTOCOLS, workload};
+use super::{Validate, destination_rule, field, gateway, service_entry::PROTOCOLS};
 use crate::{
     finding::Report,
     kube::{
@@ -59,9 +59,6 @@ fn check_port(port: &Port, at: &str, report: &mut Report) {
     if !port.name.is_empty() {
         field::port_name(&port.name, &format!("{at}.name"), report);
     }
-    if port.target_port.is_some_and(|port| port > 0) {
-        report.error(format!("{at}.targetPort"), "has no meaning in a Sidecar");
-    }
 }
 
 fn check_bind(bind: &str, at: &str, report: &mut Report) {
@@ -78,12 +75,12 @@ fn check_ingress(ingress: &IngressListener, at: &str, report: &mut Report) {
     check_port(port, &format!("{at}.port"), report);
     field::port(port.number, &format!("{at}.port.number"), report);
     check_bind(&ingress.bind, at, report);
+    let path = format!("{at}.defaultEndpoint");
     if !ingress.default_endpoint.is_empty() {
-        endpoint(
-            &ingress.default_endpoint,
-            &format!("{at}.defaultEndpoint"),
-            report,
-        );
+        endpoint(&ingress.default_endpoint, &path, report);
+    }
+    if ingress.capture_mode == Some(CaptureMode::None) {
+        no_loop(ingress, port.number, &path, report);
     }
     if let Some(pool) = &ingress.connection_pool {
         destination_rule::connection_pool(pool, &format!("{at}.connectionPool"), report);
@@ -97,35 +94,47 @@ fn check_ingress(ingress: &IngressListener, at: &str, report: &mut Report) {
             format!("needs protocol HTTPS or TLS, not {:?}", port.protocol),
         );
     }
-    let none_of = [
-        ("httpsRedirect", tls.https_redirect),
-        ("credentialName", !tls.credential_name.is_empty()),
-        ("credentialNames", !tls.credential_names.is_empty()),
-        ("tlsCertificates", !tls.tls_certificates.is_empty()),
-        ("subjectAltNames", !tls.subject_alt_names.is_empty()),
-    ];
-    for (name, said) in none_of {
-        if said {
-            report.error(format!("{at}.{name}"), "is possible in a Gateway only");
-        }
-    }
+    // The table of fields says so of each of them.
+    let gateways_alone = tls.https_redirect
+        || !tls.credential_name.is_empty()
+        || !tls.credential_names.is_empty()
+        || !tls.tls_certificates.is_empty();
     if matches!(
         tls.mode,
-        Some(ServerTlsMode::IstioMutual | ServerTlsMode::AutoPassthrough)
+        Some(ServerTlsMode::IstioMutual | ServerTlsMode::AutoPassthrough | ServerTlsMode::Passthrough)
     ) {
         report.error(
             format!("{at}.mode"),
             "is for clients that are not of the mesh: use SIMPLE, MUTUAL or OPTIONAL_MUTUAL",
         );
-    } else if none_of.iter().all(|(_, said)| !said) {
+    } else if !gateways_alone {
         gateway::check_tls(tls, &protocol, &at, report);
+    }
+}
+
+/// A proxy that is bound to a port must not send to itself.
+fn no_loop(ingress: &IngressListener, port: u32, path: &str, report: &mut Report) {
+    if ingress.default_endpoint.is_empty() {
+        report.error(
+            path,
+            "must be given with captureMode NONE: the proxy itself has the port, so the application has another one",
+        );
+    } else if ingress.bind.is_empty() && ingress.default_endpoint.ends_with(&format!(":{port}")) {
+        report.error(
+            path,
+            "is the port that the proxy itself has with captureMode NONE: use another port, or bind",
+        );
     }
 }
 
 /// Where a proxy may send what it takes in: to its own pod.
 fn endpoint(text: &str, path: &str, report: &mut Report) {
-    if let Some(socket) = text.strip_prefix("unix://") {
-        workload::unix_socket(socket, path, report);
+    if text.starts_with("unix://") {
+        report.refuse_unsupported(
+            path,
+            "Unix sockets are not supported, because our proxy connects by TCP alone; let the application listen on \
+             127.0.0.1 and use 127.0.0.1:port",
+        );
         return;
     }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
@@ -140,7 +149,7 @@ fn endpoint(text: &str, path: &str, report: &mut Report) {
     if !own || port.parse::<u16>().map_or(true, |port| port == 0) {
         report.error(
             path,
-            format!("{text:?} must be 127.0.0.1:port, 0.0.0.0:port, [::1]:port, [::]:port or unix://path"),
+            format!("{text:?} must be 127.0.0.1:port, 0.0.0.0:port, [::1]:port or [::]:port"),
         );
     }
 }
@@ -152,26 +161,22 @@ fn check_egress(egress: &EgressListener, at: &str, report: &mut Report) {
     for (j, host) in egress.hosts.iter().enumerate() {
         egress_host(host, &format!("{at}.hosts[{j}]"), report);
     }
-    let Some(port) = &egress.port else { return };
+    let Some(port) = &egress.port else {
+        if !egress.bind.is_empty() {
+            report.error(format!("{at}.bind"), "needs a port beside it");
+        }
+        return;
+    };
     check_port(port, &format!("{at}.port"), report);
-    match egress.bind.strip_prefix("unix://") {
-        Some(socket) => {
-            workload::unix_socket(socket, &format!("{at}.bind"), report);
-            if port.number != 0 {
-                report.error(format!("{at}.port.number"), "must be 0 with a Unix socket");
-            }
-            if egress.capture_mode == Some(CaptureMode::Iptables) {
-                report.error(
-                    format!("{at}.captureMode"),
-                    "traffic cannot be redirected to a Unix socket; use NONE",
-                );
-            }
-        }
-        None => {
-            field::port(port.number, &format!("{at}.port.number"), report);
-            check_bind(&egress.bind, at, report);
-        }
+    if egress.bind.starts_with("unix://") {
+        report.refuse_unsupported(
+            format!("{at}.bind"),
+            "Unix sockets are not supported, because our proxy listens by TCP alone; use 127.0.0.1 and captureMode NONE",
+        );
+        return;
     }
+    field::port(port.number, &format!("{at}.port.number"), report);
+    check_bind(&egress.bind, at, report);
 }
 
 fn egress_host(host: &str, path: &str, report: &mut Report) {
@@ -252,18 +257,26 @@ mod tests {
         );
         check(
             "egress: [{hosts: ['./*'], port: {number: 80, protocol: HTTP, name: http}}]",
-            &["Warning spec.egress[0].port"],
+            &[],
         );
         check(
             "egress: [{hosts: ['./*'], port: {number: 80, protocol: x}}, \
              {hosts: ['./*'], bind: 'unix:///a', port: {number: 80, protocol: TCP}}]",
             &[
                 "Error spec.egress[0].port.protocol",
+                "Error spec.egress[1].bind",
                 "Error spec.egress[1].port.number",
-                "Error spec.egress[1].port.number",
-                "Warning spec.egress[0].port",
-                "Warning spec.egress[1].bind",
-                "Warning spec.egress[1].port",
+            ],
+        );
+        check(
+            "egress: [{hosts: ['./*'], bind: 127.0.0.1}]",
+            &["Error spec.egress[0].bind"],
+        );
+        check(
+            "egress: [{hosts: ['./*'], bind: here, port: {number: 80, protocol: TCP, targetPort: 81}}]",
+            &[
+                "Error spec.egress[0].bind",
+                "Warning spec.egress[0].port.targetPort",
             ],
         );
     }
@@ -271,13 +284,25 @@ mod tests {
     #[test]
     fn ingress() {
         let one = |text: &str, found: &[&str]| {
-            let mut expected = found.to_vec();
-            expected.push("Warning spec.ingress");
-            check(&format!("ingress: [{text}]"), &expected);
+            check(&format!("ingress: [{text}]"), found);
         };
         const PORT: &str = "port: {number: 9080, protocol: HTTP, name: http}";
         one(&format!("{{{PORT}, defaultEndpoint: '127.0.0.1:8080'}}"), &[]);
-        one(&format!("{{{PORT}, defaultEndpoint: 'unix:///run/a.sock'}}"), &[]);
+        one(
+            &format!("{{{PORT}, defaultEndpoint: 'unix:///run/a.sock'}}"),
+            &["Error spec.ingress[0].defaultEndpoint"],
+        );
+        for (endpoint, bind, found) in [
+            ("", "", &["Error spec.ingress[0].defaultEndpoint"][..]),
+            ("127.0.0.1:9080", "", &["Error spec.ingress[0].defaultEndpoint"]),
+            ("127.0.0.1:9080", "10.0.0.9", &[]),
+            ("127.0.0.1:8080", "", &[]),
+        ] {
+            one(
+                &format!("{{{PORT}, captureMode: NONE, defaultEndpoint: '{endpoint}', bind: '{bind}'}}"),
+                found,
+            );
+        }
         one(
             &format!("{{{PORT}, defaultEndpoint: '10.0.0.1:80'}}"),
             &["Error spec.ingress[0].defaultEndpoint"],
@@ -320,15 +345,11 @@ mod tests {
             &[
                 "Error spec.outboundTrafficPolicy.egressProxy",
                 "Error spec.outboundTrafficPolicy.egressProxy.port",
-                "Warning spec.outboundTrafficPolicy.egressProxy",
             ],
         );
         check(
             "inboundConnectionPool: {http: {http2MaxRequests: -1}}",
-            &[
-                "Error spec.inboundConnectionPool.http.http2MaxRequests",
-                "Warning spec.inboundConnectionPool",
-            ],
+            &["Error spec.inboundConnectionPool.http.http2MaxRequests"],
         );
     }
 }

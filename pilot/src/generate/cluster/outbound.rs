@@ -32,7 +32,7 @@ use crate::{
     },
     model::{
         Host, Origin, Protocol, Resolution,
-        policy::{Algorithm, ClientTlsMode, PortPolicy},
+        policy::{Algorithm, ClientTlsMode, ConnectionPool, PortPolicy},
     },
 };
 
@@ -97,6 +97,7 @@ pub fn discovery(resolution: Resolution, policy: &PortPolicy) -> DiscoveryType {
 pub fn generate(input: &Input) -> Cluster {
     let name = input.name();
     let kind = discovery(input.resolution, &input.policy);
+    let pool = input.policy.pool.clone().unwrap_or_default();
     let mut cluster = Cluster {
         name: name.clone(),
         connect_timeout: Some(duration(
@@ -112,7 +113,7 @@ pub fn generate(input: &Input) -> Cluster {
         outlier_detection: input.policy.outliers.as_ref().map(policy::outliers),
         common_lb_config: Some(policy::common(&input.policy)),
         metadata: Some(describe(input)),
-        upstream_connection_options: keepalive(input),
+        upstream_connection_options: keepalive(&pool),
         ..Cluster::default()
     };
     policy::balance(&mut cluster, input.policy.balancer.as_ref());
@@ -126,7 +127,7 @@ pub fn generate(input: &Input) -> Cluster {
         DiscoveryType::OriginalDst => cluster.set_lb_policy(LbPolicy::ClusterProvided),
         _ => resolve(&mut cluster, input),
     }
-    if let Some(options) = protocol_options(input) {
+    if let Some(options) = protocol_options(&pool, input.protocol, input.protocol.is_auto()) {
         let options = any(&options);
         cluster.typed_extension_protocol_options = [(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
@@ -168,8 +169,8 @@ fn describe(input: &Input) -> core::Metadata {
     metadata([(names::metadata::ISTIO, istio)])
 }
 
-fn keepalive(input: &Input) -> Option<UpstreamConnectionOptions> {
-    let keepalive = input.policy.pool.as_ref()?.keepalive.as_ref()?;
+pub(super) fn keepalive(pool: &ConnectionPool) -> Option<UpstreamConnectionOptions> {
+    let keepalive = pool.keepalive.as_ref()?;
     let whole = |value: Duration| uint(u32::try_from(value.as_secs()).unwrap_or(u32::MAX));
     Some(UpstreamConnectionOptions {
         tcp_keepalive: Some(core::TcpKeepalive {
@@ -181,18 +182,21 @@ fn keepalive(input: &Input) -> Option<UpstreamConnectionOptions> {
     })
 }
 
-/// What HTTP is spoken to the endpoints; nothing is said for other protocols.
-fn protocol_options(input: &Input) -> Option<HttpProtocolOptions> {
-    let pool = input.policy.pool.clone().unwrap_or_default();
-    if !(input.protocol.is_http() || input.protocol.is_auto()) {
+/// What HTTP is spoken to the endpoints; nothing is said for other protocols. With `follow` it is the client's.
+pub(super) fn protocol_options(
+    pool: &ConnectionPool,
+    protocol: Protocol,
+    follow: bool,
+) -> Option<HttpProtocolOptions> {
+    if !(protocol.is_http() || protocol.is_auto()) {
         return None;
     }
     let http2 = core::Http2ProtocolOptions {
         max_concurrent_streams: pool.max_concurrent_streams.map(uint),
         ..core::Http2ProtocolOptions::default()
     };
-    let wants_http2 = pool.h2_upgrade.unwrap_or(input.protocol.is_http2());
-    let upstream = if input.protocol.is_auto() || pool.use_client_protocol {
+    let wants_http2 = pool.h2_upgrade.unwrap_or(protocol.is_http2());
+    let upstream = if follow || pool.use_client_protocol {
         UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
             http_protocol_options: Some(core::Http1ProtocolOptions::default()),
             http2_protocol_options: Some(http2),

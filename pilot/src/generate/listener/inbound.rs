@@ -2,7 +2,7 @@
 //! client speaks: the mesh's TLS with HTTP or bytes inside, plain HTTP, plain bytes, or somebody else's TLS. Which of them
 //! exist says PeerAuthentication. Ports that no service declares are passed on, under the same rules.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use mesh_proto::{
     envoy::config::{
@@ -23,9 +23,9 @@ use crate::{
             rbac,
             tcp::{self, Target},
         },
-        value::{duration, uint},
+        value::{cidr, duration, uint},
     },
-    model::{AuthorizationPolicy, MtlsMode, Protocol},
+    model::{AuthorizationPolicy, MtlsMode, Protocol, gateway::ServerTls},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,21 @@ pub struct Port {
     pub mode: MtlsMode,
     /// Of its spans: `reviews.default.svc.cluster.local:9080/*`
     pub operation: String,
+    /// Only what came to this address.
+    pub bind: Option<ipnet::IpNet>,
+    /// Other TLS than the mesh's is ended with this; nothing comes without TLS then.
+    pub tls: Option<ServerTls>,
+    /// How long a connection of bytes may be silent.
+    pub idle: Option<Duration>,
+}
+
+/// One port that the proxy itself is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bound {
+    pub address: IpAddr,
+    pub port: Port,
+    /// Without ports.
+    pub all: Input,
 }
 
 pub fn generate(name: String, input: &Input) -> Listener {
@@ -82,13 +97,28 @@ pub fn generate(name: String, input: &Input) -> Listener {
         vec![nowhere],
     )];
     for port in &input.ports {
-        all.filter_chains.extend(declared(port, input));
+        let here = FilterChainMatch {
+            prefix_ranges: port.bind.iter().map(cidr).collect(),
+            ..at(Some(port.number))
+        };
+        all.filter_chains.extend(declared(port, &here, input));
     }
     for (port, mode) in &input.undeclared {
         all.filter_chains.extend(passed(Some(*port), *mode, input));
     }
     all.filter_chains.extend(passed(None, input.mode, input));
     all
+}
+
+pub fn bound(name: String, input: &Bound) -> Listener {
+    let port = &input.port;
+    let address = input.address.to_string();
+    let mut own = listener(name, &address, port.number, TrafficDirection::Inbound, true);
+    own.listener_filters = vec![tls_inspector()];
+    own.listener_filters_timeout = Some(duration(input.all.timeout));
+    own.continue_on_listener_filters_timeout = true;
+    own.filter_chains = declared(port, &FilterChainMatch::default(), &input.all);
+    own
 }
 
 fn at(port: Option<u16>) -> FilterChainMatch {
@@ -99,20 +129,21 @@ fn at(port: Option<u16>) -> FilterChainMatch {
 }
 
 /// What the connection starts with.
-fn starts(port: Option<u16>, transport: &str, protocols: &[&str]) -> FilterChainMatch {
+fn starts(here: &FilterChainMatch, transport: &str, protocols: &[&str]) -> FilterChainMatch {
     FilterChainMatch {
         transport_protocol: transport.to_owned(),
         application_protocols: owned(protocols),
-        ..at(port)
+        ..here.clone()
     }
 }
 
-/// The chains of one declared port. HTTP that is declared is looked into whatever the client called it.
-fn declared(port: &Port, input: &Input) -> Vec<FilterChain> {
+/// The chains of one declared port, whose connections are told by `here`. HTTP that is declared is looked into whatever the
+/// client called it.
+fn declared(port: &Port, here: &FilterChainMatch, input: &Input) -> Vec<FilterChain> {
     let number = port.number;
     let protocol = port.protocol;
     let http = || http_filters(port, input);
-    let tcp = || tcp_filters(&names::inbound_cluster(number), input);
+    let tcp = || tcp_filters(&names::inbound_cluster(number), port.idle, input);
     let (looks, passes) = (protocol.is_http() || protocol.is_auto(), !protocol.is_http());
     let label = |what: &str| format!("{number}_{what}");
     let mut chains = Vec::new();
@@ -128,22 +159,14 @@ fn declared(port: &Port, input: &Input) -> Vec<FilterChain> {
             if passes { bytes.clear() } else { https.clear() }
         }
         if looks {
-            let own = chain(
-                &label("mtls_http"),
-                Some(starts(Some(number), "tls", &https)),
-                http(),
-            );
+            let own = chain(&label("mtls_http"), Some(starts(here, "tls", &https)), http());
             chains.push(FilterChain {
                 transport_socket: Some(tls::mesh(&input.tls, true)),
                 ..own
             });
         }
         if passes {
-            let own = chain(
-                &label("mtls_tcp"),
-                Some(starts(Some(number), "tls", &bytes)),
-                tcp(),
-            );
+            let own = chain(&label("mtls_tcp"), Some(starts(here, "tls", &bytes)), tcp());
             chains.push(FilterChain {
                 transport_socket: Some(tls::mesh(&input.tls, false)),
                 ..own
@@ -152,17 +175,25 @@ fn declared(port: &Port, input: &Input) -> Vec<FilterChain> {
         if strict {
             return chains;
         }
+    }
+    if let Some(tls) = &port.tls {
+        let filters = if protocol.is_http() { http() } else { tcp() };
+        let own = chain(&label("tls"), Some(starts(here, "tls", &[])), filters);
+        let (source, domains) = (&input.tls.source, &input.tls.trust_domains);
+        chains.push(FilterChain {
+            transport_socket: tls::server(tls, source, domains, protocol.is_http()),
+            ..own
+        });
+        return chains;
+    }
+    if port.mode != MtlsMode::Disable {
         // The application's own TLS.
-        chains.push(chain(
-            &label("tls"),
-            Some(starts(Some(number), "tls", &[])),
-            tcp(),
-        ));
+        chains.push(chain(&label("tls"), Some(starts(here, "tls", &[])), tcp()));
     }
     if protocol.is_auto() {
         chains.push(chain(
             &label("http"),
-            Some(starts(Some(number), "raw_buffer", PLAIN_HTTP)),
+            Some(starts(here, "raw_buffer", PLAIN_HTTP)),
             http(),
         ));
     }
@@ -175,22 +206,18 @@ fn declared(port: &Port, input: &Input) -> Vec<FilterChain> {
     };
     chains.push(chain(
         &label(if protocol.is_http() { "http" } else { "tcp" }),
-        Some(starts(Some(number), transport, &[])),
+        Some(starts(here, transport, &[])),
         rest,
     ));
     if port.mode == MtlsMode::Disable && protocol.is_auto() {
-        chains.push(chain(
-            &label("tls"),
-            Some(starts(Some(number), "tls", &[])),
-            tcp(),
-        ));
+        chains.push(chain(&label("tls"), Some(starts(here, "tls", &[])), tcp()));
     }
     chains
 }
 
 /// The chains of ports that no service declares: bytes, to where the client wanted to go.
 fn passed(port: Option<u16>, mode: MtlsMode, input: &Input) -> Vec<FilterChain> {
-    let filters = || tcp_filters(names::cluster::INBOUND_PASSTHROUGH, input);
+    let filters = || tcp_filters(names::cluster::INBOUND_PASSTHROUGH, None, input);
     let label = |what: &str| match port {
         Some(port) => format!("{port}_{what}"),
         None => format!("virtualInbound-catchall-{what}"),
@@ -201,7 +228,11 @@ fn passed(port: Option<u16>, mode: MtlsMode, input: &Input) -> Vec<FilterChain> 
             MtlsMode::Strict => Vec::new(),
             _ => MESH_HTTP.iter().copied().chain([names::alpn::TCP]).collect(),
         };
-        let own = chain(&label("mtls"), Some(starts(port, "tls", &offered)), filters());
+        let own = chain(
+            &label("mtls"),
+            Some(starts(&at(port), "tls", &offered)),
+            filters(),
+        );
         chains.push(FilterChain {
             transport_socket: Some(tls::mesh(&input.tls, false)),
             ..own
@@ -226,12 +257,12 @@ fn http_filters(port: &Port, input: &Input) -> Vec<Filter> {
     )]
 }
 
-fn tcp_filters(cluster: &str, input: &Input) -> Vec<Filter> {
+fn tcp_filters(cluster: &str, idle: Option<Duration>, input: &Input) -> Vec<Filter> {
     let mut filters = authorize(&input.settings.authorization);
     filters.push(tcp::generate(
         cluster,
         &Target::only(cluster),
-        None,
+        idle,
         &input.settings.logs,
     ));
     filters

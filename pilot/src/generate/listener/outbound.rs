@@ -21,6 +21,7 @@ use mesh_proto::{
 use super::{PLAIN_HTTP, chain, http_inspector, listener, original_dst, owned, tls_inspector};
 use crate::{
     generate::{
+        destination::Unknown,
         filter::{
             access_log::Logs,
             hcm::{self, Routes, Settings},
@@ -29,19 +30,20 @@ use crate::{
         value::{any, boolean, cidr, duration, inline_string, uint},
     },
     model::Host,
+    view::Place,
 };
 
 /// `virtualOutbound`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Virtual {
-    /// Destinations that the mesh does not know are let through.
-    pub allow_any: bool,
+    pub unknown: Unknown,
     pub logs: Logs,
 }
 
 /// `0.0.0.0_<port>`: HTTP to all services of this port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Http {
+    pub place: Place,
     pub port: u16,
     pub settings: Settings,
 }
@@ -52,10 +54,12 @@ pub struct Tcp {
     /// `0.0.0.0` for all addresses.
     pub address: String,
     pub port: u16,
+    /// The proxy has a socket there.
+    pub bound: bool,
     pub chains: Vec<Chain>,
-    /// Where connections go that are none of `chains`; `None`: as the mesh says about unknown destinations.
+    /// Where connections go that are none of `chains`; `None`: as `unknown` says.
     pub rest: Option<Vec<Target>>,
-    pub allow_any: bool,
+    pub unknown: Unknown,
     pub sniff: Option<Sniff>,
     pub logs: Logs,
     pub idle: Option<Duration>,
@@ -106,28 +110,24 @@ pub fn virtual_outbound(name: String, input: &Virtual) -> Listener {
     all.default_filter_chain = Some(chain(
         "virtualOutbound-catchall-tcp",
         None,
-        vec![unknown(input.allow_any, &input.logs)],
+        vec![unknown(&input.unknown, &input.logs)],
     ));
     all
 }
 
 /// What happens to connections to unknown destinations.
-fn unknown(allow_any: bool, logs: &Logs) -> Filter {
-    let cluster = if allow_any {
-        names::cluster::PASSTHROUGH
-    } else {
-        names::cluster::BLACK_HOLE
-    };
+fn unknown(unknown: &Unknown, logs: &Logs) -> Filter {
+    let cluster = unknown.cluster();
     tcp::generate(cluster, &Target::only(cluster), None, logs)
 }
 
 pub fn http(name: String, input: &Http) -> Listener {
     let mut http = listener(
         name.clone(),
-        "0.0.0.0",
+        &input.place.to_string(),
         input.port,
         TrafficDirection::Outbound,
-        false,
+        input.place.bound,
     );
     let manager = hcm::generate(
         &format!("outbound_{name}"),
@@ -144,7 +144,7 @@ pub fn tcp(name: String, input: &Tcp) -> Listener {
         &input.address,
         input.port,
         TrafficDirection::Outbound,
-        false,
+        input.bound,
     );
     if input.chains.iter().any(|chain| !chain.server_names.is_empty()) {
         tcp.listener_filters.push(tls_inspector());
@@ -162,7 +162,7 @@ pub fn tcp(name: String, input: &Tcp) -> Listener {
         }));
     let rest = match &input.rest {
         Some(targets) => tcp::generate(&stat_name(targets), targets, input.idle, &input.logs),
-        None => unknown(input.allow_any, &input.logs),
+        None => unknown(&input.unknown, &input.logs),
     };
     let mut filters = Vec::new();
     if input.sniff.as_ref().is_some_and(|sniff| sniff.tell_alpn) {

@@ -13,6 +13,7 @@ use mesh_proto::{
         },
     },
     mesh::MinimumTls,
+    names,
 };
 
 use crate::{
@@ -33,7 +34,12 @@ pub struct Mesh {
 }
 
 pub fn mesh(own: &Mesh, http: bool) -> TransportSocket {
-    let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &[] };
+    // Bytes that a client did not look into come to ports of HTTP too, under the name that they have in the mesh.
+    let alpn: &[&str] = if http {
+        &["h2", "http/1.1", names::alpn::TCP]
+    } else {
+        &[]
+    };
     let accepted = own
         .trust_domains
         .iter()

@@ -4,10 +4,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
 };
 
-use super::{Input, gateway, inbound, outbound, tls};
+use super::{Input, gateway, outbound, workload};
 use crate::{
     generate::{
         filter::{
@@ -15,19 +14,14 @@ use crate::{
             hcm::{Settings, Side},
             tcp::Target,
         },
-        own,
         route::{self, gateway::Bound},
     },
     model::{
-        GatewayRef, Host, Labels, MtlsMode, Service, ServicePort,
+        GatewayRef, Host, Labels, Service, ServicePort,
         route::{TcpMatch, TlsMatch, WeightedDestination},
     },
     view::View,
 };
-
-/// How long an inbound connection may stay silent before it counts as plain bytes. The client's proxy speaks at once,
-/// so this is only about clients without one, and servers that speak first.
-const INBOUND_DETECTION: Duration = Duration::from_secs(5);
 
 pub fn inputs(view: &View<'_>) -> Vec<Input> {
     if view.is_gateway() {
@@ -41,35 +35,33 @@ fn sidecar(view: &View<'_>) -> Vec<Input> {
     let settings = view.http_settings(Side::Outbound);
     let logs = view.logs(Side::Outbound);
     let virtual_outbound = outbound::Virtual {
-        allow_any: view.allow_any(),
+        unknown: view.unknown(),
         logs: logs.clone(),
     };
-    let mut inputs = vec![
-        Input::VirtualOutbound(virtual_outbound),
-        Input::VirtualInbound(Box::new(to_workload(view))),
-    ];
+    let mut inputs = vec![Input::VirtualOutbound(virtual_outbound)];
+    inputs.extend(workload::inputs(view));
     let mut http_ports = BTreeSet::new();
     for service in view.services() {
-        http_ports.extend(
-            service
-                .ports
-                .iter()
-                .filter(|port| port.protocol.is_http())
-                .map(|port| port.number),
-        );
+        let http = view.ports(service).filter(|port| view.spoken(port).is_http());
+        http_ports.extend(http.map(|port| port.number));
     }
     inputs.extend(http_ports.iter().map(|port| {
         Input::Http(outbound::Http {
+            place: view.place(*port),
             port: *port,
             settings: settings.clone(),
         })
     }));
     let mut tcp: BTreeMap<(String, u16), outbound::Tcp> = BTreeMap::new();
     for service in view.services() {
-        for port in &service.ports {
-            let passes = port.protocol.is_tcp() || port.protocol.is_tls() || port.protocol.is_auto();
-            if passes {
-                add(view, service, port, (&settings, &logs), &http_ports, &mut tcp);
+        for port in view.ports(service) {
+            let protocol = view.spoken(port);
+            if protocol.is_tcp() || protocol.is_tls() || protocol.is_auto() {
+                let port = ServicePort {
+                    protocol,
+                    ..port.clone()
+                };
+                add(view, service, &port, (&settings, &logs), &http_ports, &mut tcp);
             }
         }
     }
@@ -96,12 +88,14 @@ fn add(
     let idle = view
         .policy(service)
         .and_then(|rule| rule.effective(port.number, None).pool?.tcp_idle_timeout);
+    let place = view.place(port.number);
     let blank = |address: String| outbound::Tcp {
         address,
         port: port.number,
+        bound: place.bound,
         chains: Vec::new(),
         rest: None,
-        allow_any: view.allow_any(),
+        unknown: view.unknown_at(place),
         sniff: None,
         logs: logs.clone(),
         idle,
@@ -112,7 +106,9 @@ fn add(
         timeout: view.mesh().protocol_detection_timeout.0,
         tell_alpn: !view.viewer.ours,
     });
-    let addresses: Vec<IpAddr> = if service.is_headless() {
+    let addresses: Vec<IpAddr> = if place.address.is_some() {
+        Vec::new()
+    } else if service.is_headless() {
         view.snapshot.traits.headless(&service.key()).collect()
     } else {
         service
@@ -132,20 +128,25 @@ fn add(
                 ..blank(address.to_string())
             });
     }
-    // Without an address of its own a service is told apart by server name or range, on the listener of all addresses.
-    let anywhere = addresses.is_empty() && !service.is_headless();
-    if (!anywhere && service.ranges.is_empty()) || http_ports.contains(&port.number) {
+    // Without an address of its own a service is told apart by server name or range, on the listener of all addresses;
+    // where a Sidecar says the listener's address, by server name alone.
+    let ranges: &[ipnet::IpNet] = match place.address {
+        Some(_) => &[],
+        None => &service.ranges,
+    };
+    let anywhere = addresses.is_empty() && (place.address.is_some() || !service.is_headless());
+    if (!anywhere && ranges.is_empty()) || http_ports.contains(&port.number) {
         return;
     }
-    let everywhere = "0.0.0.0".to_owned();
+    let everywhere = place.to_string();
     let shared = all
         .entry((everywhere.clone(), port.number))
         .or_insert_with(|| blank(everywhere));
     let mut more = chains;
-    if !service.ranges.is_empty() {
+    if !ranges.is_empty() {
         more.push(outbound::Chain {
             server_names: Vec::new(),
-            destinations: service.ranges.clone(),
+            destinations: ranges.to_vec(),
             targets: rest,
         });
     } else if port.protocol.is_tls() {
@@ -264,43 +265,6 @@ fn targets(view: &View<'_>, destinations: &[WeightedDestination], port: u16) -> 
         targets.retain(|target| target.weight > 0);
     }
     targets
-}
-
-fn to_workload(view: &View<'_>) -> inbound::Input {
-    let mtls = view.mtls();
-    let ports: Vec<inbound::Port> = own::ports(view)
-        .into_iter()
-        .map(|port| inbound::Port {
-            number: port.number,
-            protocol: port.protocol,
-            mode: mtls.for_port(port.number),
-            operation: format!("{}:{}/*", port.service.host, port.service_port),
-        })
-        .collect();
-    let declared = |number: u16| ports.iter().any(|port| port.number == number);
-    let undeclared: Vec<(u16, MtlsMode)> = mtls
-        .ports
-        .iter()
-        .filter(|(number, _)| !declared(**number))
-        .map(|(number, mode)| (*number, *mode))
-        .collect();
-    let detection = view.mesh().protocol_detection_timeout.0;
-    inbound::Input {
-        ports,
-        undeclared,
-        mode: mtls.mode,
-        tls: tls::Mesh {
-            source: view.viewer.source.clone(),
-            trust_domains: view.trust_domains(),
-            minimum: view.mesh().mesh_mtls.min_protocol_version,
-        },
-        settings: view.http_settings(Side::Inbound),
-        timeout: if detection.is_zero() {
-            INBOUND_DETECTION
-        } else {
-            detection
-        },
-    }
 }
 
 fn gateways(view: &View<'_>) -> Vec<Input> {

@@ -47,24 +47,21 @@ fn tables(view: &View<'_>, wanted: impl Fn(u16) -> bool) -> Vec<Input> {
     let mut by_port: BTreeMap<u16, Vec<&Arc<Service>>> = BTreeMap::new();
     let mut auto: Vec<(u16, &Arc<Service>)> = Vec::new();
     for service in view.services() {
-        for port in service.ports.iter().filter(|port| wanted(port.number)) {
-            if port.protocol.is_http() {
+        for port in view.ports(service).filter(|port| wanted(port.number)) {
+            let protocol = view.spoken(port);
+            if protocol.is_http() {
                 by_port.entry(port.number).or_default().push(service);
-            } else if port.protocol.is_auto() {
+            } else if protocol.is_auto() {
                 auto.push((port.number, service));
             }
         }
     }
     let retries = retry::default(view.mesh());
-    let rest = if view.allow_any() {
-        Rest::Allow
-    } else {
-        Rest::Block
-    };
+    let rest = |port: u16| Rest::from(view.unknown_at(view.place(port)));
     let shared = by_port.into_iter().map(|(port, services)| Input {
         name: port.to_string(),
         hosts: hosts(view, port, &services),
-        rest,
+        rest: rest(port),
         retries: retries.clone(),
     });
     let single = auto.into_iter().map(|(port, service)| Input {
@@ -73,7 +70,7 @@ fn tables(view: &View<'_>, wanted: impl Fn(u16) -> bool) -> Vec<Input> {
             domains: vec!["*".to_owned()],
             ..of_service(view, port, service, &mut Domains::default())
         }],
-        rest,
+        rest: rest(port),
         retries: retries.clone(),
     });
     shared.chain(single).collect()

@@ -62,11 +62,7 @@ fn wanted(kind: Kind, settings: &Settings) -> Option<Wanted> {
             })
         }
         // Read for analysis only.
-        Kind::EnvoyFilter
-        | Kind::WorkloadGroup
-        | Kind::ProxyConfig
-        | Kind::WasmPlugin
-        | Kind::TrafficExtension => Some(Wanted {
+        Kind::EnvoyFilter | Kind::WorkloadGroup | Kind::WasmPlugin | Kind::TrafficExtension => Some(Wanted {
             essential: false,
             ..everywhere
         }),

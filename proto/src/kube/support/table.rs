@@ -22,9 +22,6 @@ pub(super) fn whole(kind: Kind) -> Option<State> {
         Kind::WorkloadGroup => Some(Planned(
             "machines do not register by themselves yet, so a WorkloadGroup has no effect; write WorkloadEntries",
         )),
-        Kind::ProxyConfig => Some(Planned(
-            "has no effect yet; use the annotation proxy.istio.io/config of pods, or defaultConfig of the mesh's settings",
-        )),
         Kind::EnvoyFilter => Some(Planned(
             "what is generated for proxies cannot be patched yet, so an EnvoyFilter has no effect",
         )),
@@ -43,6 +40,7 @@ pub(super) fn rows(kind: Kind) -> &'static [Row] {
         Kind::ServiceEntry => SERVICE_ENTRY,
         Kind::WorkloadEntry => WORKLOAD_ENTRY,
         Kind::Sidecar => SIDECAR,
+        Kind::ProxyConfig => PROXY_CONFIG,
         Kind::PeerAuthentication => PEER_AUTHENTICATION,
         Kind::RequestAuthentication => REQUEST_AUTHENTICATION,
         Kind::AuthorizationPolicy => AUTHORIZATION_POLICY,
@@ -175,6 +173,10 @@ const DESTINATION_RULE: &[Row] = &[
     ),
 ];
 
+const CIPHER_SUITES: State =
+    Partly("our proxy leaves out what has no forward secrecy or does not authenticate what it encrypts");
+const CURVES: State = Partly("our proxy leaves out P-521");
+
 const GATEWAY: &[Row] = &[
     row("", "selector", Supported),
     row(
@@ -195,16 +197,8 @@ const GATEWAY: &[Row] = &[
          maxProtocolVersion insecureSkipVerify",
         Supported,
     ),
-    row(
-        "servers[].tls",
-        "cipherSuites",
-        Partly("our proxy leaves out what has no forward secrecy or does not authenticate what it encrypts"),
-    ),
-    row(
-        "servers[].tls",
-        "ecdhCurves",
-        Partly("our proxy leaves out P-521"),
-    ),
+    row("servers[].tls", "cipherSuites", CIPHER_SUITES),
+    row("servers[].tls", "ecdhCurves", CURVES),
     row(
         "servers[].tls",
         "caCertCredentialName",
@@ -227,29 +221,54 @@ const WORKLOAD_ENTRY: &[Row] = &[row(
     Supported,
 )];
 
+const SIDECAR_TARGET_PORT: State = Never("has no meaning in a Sidecar");
+const HTTP2_KEEPALIVE: State =
+    Planned("HTTP/2 connections are not pinged yet; tcp.tcpKeepalive finds dead ones");
+const SIDECAR_HTTP_POOL: &str = "http1MaxPendingRequests http2MaxRequests maxRequestsPerConnection maxRetries \
+     idleTimeout h2UpgradePolicy useClientProtocol maxConcurrentStreams";
+
 const SIDECAR: &[Row] = &[
-    row(
-        "",
-        "workloadSelector egress[].hosts outboundTrafficPolicy.mode",
-        Supported,
-    ),
-    row(
-        "",
-        "ingress",
-        Planned("has no effect yet; inbound listeners come from the Services"),
-    ),
+    row("", "workloadSelector outboundTrafficPolicy", Supported),
+    row("egress[]", "port hosts captureMode", Supported),
     row(
         "egress[]",
-        "port bind captureMode",
-        Planned("has no effect yet; hosts count for all ports"),
+        "bind",
+        Partly("IP addresses; Unix sockets are not taken"),
     ),
-    row("", "inboundConnectionPool", Planned("has no effect yet")),
+    row("ingress[]", "port bind captureMode", Supported),
     row(
-        "outboundTrafficPolicy",
-        "egressProxy",
-        Planned("has no effect yet; unknown destinations are connected to directly"),
+        "ingress[]",
+        "defaultEndpoint",
+        Partly("IP addresses and ports; Unix sockets are not taken"),
     ),
+    row("egress[].port", "targetPort", SIDECAR_TARGET_PORT),
+    row("ingress[].port", "targetPort", SIDECAR_TARGET_PORT),
+    row(
+        "ingress[].tls",
+        "mode serverCertificate privateKey caCertificates caCrl verifyCertificateSpki verifyCertificateHash \
+         minProtocolVersion maxProtocolVersion insecureSkipVerify",
+        Supported,
+    ),
+    row("ingress[].tls", "cipherSuites", CIPHER_SUITES),
+    row("ingress[].tls", "ecdhCurves", CURVES),
+    row(
+        "ingress[].tls",
+        "httpsRedirect credentialName credentialNames caCertCredentialName tlsCertificates subjectAltNames",
+        Refused("is possible in a Gateway only; a Sidecar names one certificate in files of its pods"),
+    ),
+    row("ingress[].connectionPool", "tcp", Supported),
+    row("ingress[].connectionPool.http", SIDECAR_HTTP_POOL, Supported),
+    row("ingress[].connectionPool.http", "http2KeepAlive", HTTP2_KEEPALIVE),
+    row("inboundConnectionPool", "tcp", Supported),
+    row("inboundConnectionPool.http", SIDECAR_HTTP_POOL, Supported),
+    row("inboundConnectionPool.http", "http2KeepAlive", HTTP2_KEEPALIVE),
 ];
+
+const PROXY_CONFIG: &[Row] = &[row(
+    "",
+    "selector concurrency environmentVariables image",
+    Supported,
+)];
 
 const PEER_AUTHENTICATION: &[Row] = &[row("", "selector mtls portLevelMtls", Supported)];
 
