@@ -9,6 +9,8 @@ mod configuration;
 mod end;
 #[path = "local/lessons.rs"]
 mod lessons;
+#[path = "local/matrix.rs"]
+mod matrix;
 #[path = "local/mtls.rs"]
 mod mtls;
 #[path = "local/protocols.rs"]
@@ -37,6 +39,7 @@ fn main() -> std::process::ExitCode {
         telemetry: prometheus_agrees, graph_shows_the_edges, dashboard_in_a_browser, telemetry_away;
         resilience: certificates_rotate_under_load, wrong_token_is_refused, citadel_away, pilot_away, rolling_restart;
         stock: envoy_gateway;
+        matrix: same_outcome;
         end: kill_everything_then_up, down_leaves_nothing
     ])
 }
