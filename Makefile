@@ -97,7 +97,7 @@ $(DEPS)/helm/$(HELM_VERSION):
 		helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION) || { rm -rf $@; exit 1; }
 
 .PHONY: deps-kubernetes
-deps-kubernetes: $(KUBERNETES)/done ## What the Kubernetes cluster for tests needs, built once (as root; about ten minutes)
+deps-kubernetes: $(KUBERNETES)/done $(DEPS)/envoy/$(ENVOY_VERSION) ## What the Kubernetes cluster for tests needs, built once (as root; about ten minutes)
 	@$(call debian,$(DEBIAN_KUBERNETES))
 	@ln -sfn $(KUBERNETES_KEY) $(DEPS)/kubernetes/current
 

@@ -7,7 +7,7 @@ pub mod http;
 pub mod serve;
 pub mod tcp;
 
-use crate::client::{self, grpc as grpc_client, idle, load, tcp as tcp_client, websocket};
+use crate::client::{self, ask, grpc as grpc_client, idle, load, tcp as tcp_client, websocket};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
@@ -26,6 +26,8 @@ enum Command {
     Sleep,
     /// Send HTTP requests and count what comes back.
     Load(load::Settings),
+    /// Do a list of different things, one after the other, and tell each outcome.
+    Ask,
     /// Make gRPC calls of all three kinds.
     Grpc(grpc_client::Settings),
     /// Exchange messages over one WebSocket.
@@ -56,6 +58,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
                 Ok(())
             }
             Command::Load(settings) => print(&load::run(&settings, load::stop_when(&settings)).await?),
+            Command::Ask => print(&ask::run().await?),
             Command::Grpc(settings) => print(&grpc_client::run(&settings).await?),
             Command::Websocket(settings) => print(&websocket::run(&settings).await?),
             Command::Bulk(settings) => print(&tcp_client::bulk(&settings).await?),

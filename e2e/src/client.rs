@@ -1,5 +1,6 @@
 //! The clients for what `app::serve` serves: each takes settings, makes its requests, and returns a report.
 
+pub mod ask;
 pub mod grpc;
 pub mod idle;
 pub mod load;

@@ -39,6 +39,8 @@ pub struct Mesh {
     pub app: PathBuf,
     pub dir: PathBuf,
     pub gateway_port: u16,
+    /// Where pods find programs: as here, and Envoy.
+    path: String,
     runtime: tokio::runtime::Runtime,
     stopped: bool,
     /// One mesh of this kind at a time; the lock goes with the process.
@@ -77,6 +79,14 @@ impl Mesh {
             app: need::binary("mesh-e2e-app")?,
             dir: folder.join("mesh"),
             gateway_port: free_port()?,
+            path: format!(
+                "{}:{}",
+                std::env::var("PATH").context("PATH is not set")?,
+                need::envoy()?
+                    .parent()
+                    .context("Envoy lies in no folder")?
+                    .display()
+            ),
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
@@ -116,6 +126,7 @@ impl Mesh {
     pub fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = command(&self.meshctl, arguments);
         command.env("GOSSAMER_DIR", &self.dir);
+        command.env("PATH", &self.path);
         command
     }
 

@@ -9,6 +9,8 @@ mod configuration;
 mod end;
 #[path = "local/lessons.rs"]
 mod lessons;
+#[path = "local/matrix.rs"]
+mod matrix;
 #[path = "local/mtls.rs"]
 mod mtls;
 #[path = "local/protocols.rs"]
@@ -40,6 +42,7 @@ fn main() -> std::process::ExitCode {
         resilience: certificates_rotate_under_load, wrong_token_is_refused, citadel_away, pilot_away, rolling_restart;
         sidecar: egress_by_port, egress_proxy, ingress, proxy_config;
         stock: envoy_gateway;
+        matrix: same_outcome;
         end: kill_everything_then_up, down_leaves_nothing
     ])
 }

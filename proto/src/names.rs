@@ -23,6 +23,8 @@ pub mod container {
 /// Images of our own parts.
 pub mod image {
     pub const PROXY: &str = "gossamer/proxy";
+    /// The same program, with a stock Envoy beside it.
+    pub const PROXY_ENVOY: &str = "gossamer/proxy-envoy";
     pub const PILOT: &str = "gossamer/pilot";
     pub const CITADEL: &str = "gossamer/citadel";
     pub const TELEMETRY: &str = "gossamer/telemetry";
@@ -71,6 +73,8 @@ pub mod annotation {
     pub const STATUS: &str = "sidecar.istio.io/status";
     pub const INJECT: &str = "sidecar.istio.io/inject";
     pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+    /// Which program is the data plane of a pod: `gossamer` (the default) or `envoy`.
+    pub const DATA_PLANE: &str = "sidecar.gossamer.dev/dataPlane";
     pub const TEMPLATES: &str = "inject.istio.io/templates";
     pub const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
     pub const NATIVE_SIDECAR: &str = "sidecar.istio.io/nativeSidecar";

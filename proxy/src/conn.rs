@@ -283,6 +283,7 @@ fn peer_names(tls: &TlsFacts) -> Option<PeerNames> {
         uris: tls.peer_uris.iter().map(|uri| Box::from(&**uri)).collect(),
         dns: Vec::new(),
         subject: tls.peer_subject.as_deref().unwrap_or_default().into(),
+        hash: tls.peer_hash.clone(),
     })
 }
 

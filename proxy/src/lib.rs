@@ -14,8 +14,10 @@
 //! | [`bootstrap`] | the configuration from an Envoy file |
 //! | [`observe`] | numbers, access logs, traces, reports |
 //! | [`admin`], [`dns`], [`redirect`] | pages, names, netfilter rules |
+//! | [`agent`] | beside a stock Envoy, in our place |
 
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod balance;
 pub mod bootstrap;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mesh_proxy::{
+    agent,
     app::{self, mesh, standalone},
     redirect,
     settings::{Cli, Command},
@@ -29,6 +30,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let control = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command {
         Some(Command::Redirect(args)) => redirect::run(&args),
+        Some(Command::Agent(args)) => control()?.block_on(agent::run(args)),
         Some(Command::Proxy(args)) => control()?.block_on(mesh::run(args)),
         None => control()?.block_on(standalone::run(cli.envoy)),
     }

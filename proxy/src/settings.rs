@@ -32,6 +32,8 @@ pub struct Cli {
 pub enum Command {
     /// Run as part of a mesh: configured by pilot, identified by citadel.
     Proxy(ProxyArgs),
+    /// Run a stock Envoy as part of a mesh: the agent beside it.
+    Agent(AgentArgs),
     /// Plan and apply the rules that send a pod's traffic through the proxy.
     Redirect(redirect::RedirectArgs),
 }
@@ -155,6 +157,19 @@ pub struct ProxyArgs {
     /// path.
     #[arg(long, env = "ISTIO_KUBE_APP_PROBERS")]
     pub application_probes: Option<String>,
+}
+
+/// Run a stock Envoy in a mesh.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
+    /// Envoy's program; a name without a folder is looked for on PATH.
+    #[arg(long, env = "ENVOY_BINARY", default_value = "envoy")]
+    pub envoy: PathBuf,
+    /// Where Envoy's bootstrap and the socket go over which it talks to the agent; the folder must exist.
+    #[arg(long, env = "AGENT_FOLDER", default_value = "/var/lib/istio/data")]
+    pub folder: PathBuf,
 }
 
 fn parse_kind(text: &str) -> Result<NodeKind, String> {

@@ -24,7 +24,11 @@ use std::{
     },
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role},
@@ -85,6 +89,19 @@ impl Echo {
 /// One connection of any HTTP version.
 pub async fn serve(stream: TcpStream, echo: Arc<Echo>) -> anyhow::Result<()> {
     let _ = stream.set_nodelay(true);
+    serve_on(stream, echo).await
+}
+
+/// The same, over TLS.
+pub async fn serve_tls(stream: TcpStream, tls: TlsAcceptor, echo: Arc<Echo>) -> anyhow::Result<()> {
+    let _ = stream.set_nodelay(true);
+    serve_on(tls.accept(stream).await?, echo).await
+}
+
+async fn serve_on<S>(stream: S, echo: Arc<Echo>) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |request| {
         let echo = echo.clone();
         async move {

@@ -14,6 +14,8 @@ use tokio::{
 pub const HTTP: u16 = 8080;
 /// The same again, for a port named `grpc`.
 pub const GRPC: u16 = 9090;
+/// HTTP over TLS, with a certificate of its own for any name below `tls.example`.
+pub const HTTPS: u16 = 8443;
 /// Sends back every byte.
 pub const TCP_ECHO: u16 = 7001;
 /// Greets before it is spoken to.
@@ -42,6 +44,12 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         let echo = echo.clone();
         listen(port, move |stream| http::serve(stream, echo.clone())).await?;
     }
+    let acceptor = acceptor()?;
+    let secured = echo.clone();
+    listen(HTTPS, move |stream| {
+        http::serve_tls(stream, acceptor.clone(), secured.clone())
+    })
+    .await?;
     listen(TCP_ECHO, tcp::echo).await?;
     listen(SERVER_FIRST, tcp::greet).await?;
     listen(BULK, tcp::bulk).await?;
@@ -52,6 +60,17 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_secs(settings.shutdown_delay_seconds)).await;
     echo.finished(Duration::from_secs(10)).await;
     Ok(())
+}
+
+fn acceptor() -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["*.tls.example".to_owned()])?.self_signed(&key)?;
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let config = rustls::ServerConfig::builder_with_provider(mesh_runtime::tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)?;
+    Ok(Arc::new(config).into())
 }
 
 async fn listen<F, T>(port: u16, serve: F) -> anyhow::Result<()>

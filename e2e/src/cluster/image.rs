@@ -79,10 +79,16 @@ const fn bookinfo(name: &'static str, arguments: &'static [&'static str]) -> Rec
 }
 
 /// The parts of the mesh, its sample with what it keeps ratings in, the addon that there is a program for, and the test application.
-pub const PROJECT: [Recipe; 14] = [
+pub const PROJECT: [Recipe; 15] = [
     Recipe {
         // The init container redirects with it.
         also: &[("nft", "nftables")],
+        ..project("proxy", "mesh-proxy", PROXY_USER)
+    },
+    Recipe {
+        // For pods whose data plane is a stock Envoy.
+        also: &[("nft", "nftables"), ("envoy", "")],
+        name: "proxy-envoy",
         ..project("proxy", "mesh-proxy", PROXY_USER)
     },
     Recipe {
@@ -218,7 +224,10 @@ fn contents(recipe: &Recipe, binaries: &Path) -> anyhow::Result<Vec<Content>> {
     }];
     for (name, package) in recipe.also {
         programs.push(Content {
-            from: need::program(name, package)?,
+            from: match *name {
+                "envoy" => need::envoy()?,
+                name => need::program(name, package)?,
+            },
             to: Path::new("/usr/sbin").join(name),
         });
     }
@@ -391,7 +400,7 @@ mod tests {
     #[test]
     fn an_application_is_not_who_redirection_lets_pass() {
         for recipe in PROJECT {
-            let part = ["proxy", "pilot", "citadel", "telemetry"].contains(&recipe.name);
+            let part = ["proxy", "proxy-envoy", "pilot", "citadel", "telemetry"].contains(&recipe.name);
             assert_eq!(recipe.user == PROXY_USER, part, "{}", recipe.name);
         }
     }

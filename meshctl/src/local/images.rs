@@ -179,6 +179,8 @@ fn builtin(name: &str, siblings: &Path) -> Option<Program> {
     }
     match name {
         mesh_proto::names::image::PROXY => sibling("mesh-proxy", &[]),
+        // Envoy itself is looked for by the agent; see `resolve`.
+        mesh_proto::names::image::PROXY_ENVOY => sibling("mesh-proxy", &[]),
         mesh_proto::names::image::PILOT => sibling("mesh-pilot", &[]),
         mesh_proto::names::image::CITADEL => sibling("mesh-citadel", &[]),
         mesh_proto::names::image::TELEMETRY => sibling("mesh-telemetry", &[]),
@@ -200,6 +202,14 @@ pub fn resolve(image: &str, table_path: &Path, siblings: &Path) -> Result<Progra
             table: table_path.display().to_string(),
         });
     };
+    let ours = builtin(short_name(image), siblings).as_ref() == Some(&program);
+    if ours && short_name(image) == mesh_proto::names::image::PROXY_ENVOY && !has_envoy() {
+        return Err(ImageError::NoProgram {
+            image: image.into(),
+            program: "envoy".into(),
+            hint: "put Envoy's program into a folder of PATH, then `meshctl local down` and `up`".into(),
+        });
+    }
     if find_program(&program.program, &search_path()).is_none() {
         let hint = if program.program == "redis-server" {
             "Debian package redis-server".to_owned()
@@ -215,6 +225,11 @@ pub fn resolve(image: &str, table_path: &Path, siblings: &Path) -> Result<Progra
         });
     }
     Ok(program)
+}
+
+/// Our agent starts Envoy by its name.
+fn has_envoy() -> bool {
+    find_program("envoy", &search_path()).is_some()
 }
 
 /// Where our own programs lie: beside this one.
@@ -318,6 +333,10 @@ mod tests {
             Some(program("/opt/bin/bookinfo", &["productpage"])),
         );
         check("gossamer/bookinfo-nonsense-v1", None);
+        check(
+            "gossamer/proxy-envoy:0.1.0",
+            Some(program("/opt/bin/mesh-proxy", &[])),
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
     decide::{Role, proxy_of},
     labelled, overlay,
     probes::{self, Probers},
-    wishes::{self, Wishes},
+    wishes::{self, DataPlane, Wishes},
 };
 use crate::convert::canonical;
 
@@ -205,6 +205,10 @@ impl Template<'_> {
             Role::Sidecar => (true, "sidecar"),
             Role::Gateway => (false, "router"),
         };
+        let mode = match self.wishes.data_plane {
+            DataPlane::Gossamer => "proxy",
+            DataPlane::Envoy => "agent",
+        };
         let user = i64::from(names::PROXY_UID);
         let mut mounts = volume::mounts();
         mounts.extend(self.wishes.mounts.clone());
@@ -213,7 +217,7 @@ impl Template<'_> {
             image: Some(self.wishes.image.clone()),
             image_pull_policy: self.settings.image_pull_policy.clone(),
             restart_policy: sidecar.then(|| "Always".to_owned()),
-            args: Some(vec!["proxy".to_owned(), role.to_owned()]),
+            args: Some(vec![mode.to_owned(), role.to_owned()]),
             env: Some(self.env(pod, probers)),
             ports: Some(vec![ContainerPort {
                 name: Some("http-envoy-prom".to_owned()),

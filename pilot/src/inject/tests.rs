@@ -477,6 +477,46 @@ fn annotations_shape_the_proxy() {
 }
 
 #[test]
+fn a_stock_envoy_takes_our_place() {
+    let chosen =
+        |value: &str| format!("labels: {{app: a}}, annotations: {{sidecar.gossamer.dev/dataPlane: {value}}}");
+    let ours = injected(&pod("ns", &chosen("gossamer"), ""));
+    let envoy = injected(&pod("ns", &chosen("envoy"), ""));
+    let proxy = |pod: &Pod| {
+        let spec = pod.spec.clone().expect("a spec");
+        let inits = spec.init_containers.expect("init containers");
+        inits
+            .into_iter()
+            .find(|one| one.name == "istio-proxy")
+            .expect("a proxy")
+    };
+    let (ours, envoy) = (proxy(&ours), proxy(&envoy));
+    let words = |args: &[&str]| Some(args.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(ours.args, words(&["proxy", "sidecar"]));
+    assert_eq!(envoy.args, words(&["agent", "sidecar"]));
+    assert!(
+        envoy
+            .image
+            .as_deref()
+            .is_some_and(|image| image.starts_with("gossamer/proxy-envoy:"))
+    );
+    // Nothing else is different: redirection, probes, user and environment are those of our proxy.
+    assert_eq!(
+        k8s_openapi::api::core::v1::Container {
+            args: ours.args.clone(),
+            image: ours.image.clone(),
+            ..envoy
+        },
+        ours
+    );
+    let wrong = run(&pod("ns", &chosen("nginx"), ""), "istio-injection: enabled");
+    assert_eq!(
+        show(&wrong),
+        "metadata.annotations[sidecar.gossamer.dev/dataPlane]"
+    );
+}
+
+#[test]
 fn injecting_twice_changes_nothing() {
     let once = injected(&pod("ns", "labels: {app: reviews, version: v1}", ""));
     assert_eq!(show(&run(&once, "istio-injection: enabled")), "AlreadyInjected");

@@ -20,11 +20,21 @@ pub struct Wishes {
     pub intercept: bool,
     pub resources: Resources,
     pub log_level: String,
+    pub data_plane: DataPlane,
     pub image: String,
     pub discovery_address: Option<String>,
     pub rewrite_probes: bool,
     pub volumes: Vec<Volume>,
     pub mounts: Vec<VolumeMount>,
+}
+
+/// The program that takes the pod's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataPlane {
+    /// Our own proxy.
+    Gossamer,
+    /// A stock Envoy, with our agent beside it.
+    Envoy,
 }
 
 impl Wishes {
@@ -38,6 +48,16 @@ impl Wishes {
                  remove the annotation",
             ));
         }
+        let data_plane = match annotated(pod, annotation::DATA_PLANE) {
+            None | Some("gossamer") => DataPlane::Gossamer,
+            Some("envoy") => DataPlane::Envoy,
+            Some(other) => {
+                return Err(Refusal::annotation(
+                    annotation::DATA_PLANE,
+                    format!("{other:?} must be \"gossamer\" or \"envoy\""),
+                ));
+            }
+        };
         Ok(Self {
             redirection: redirection(pod, &settings.redirection)?,
             exclude_interfaces: text(annotation::EXCLUDE_INTERFACES)
@@ -46,13 +66,36 @@ impl Wishes {
             intercept: intercept(pod)?,
             resources: resources(pod, &settings.resources)?,
             log_level: text(annotation::LOG_LEVEL).unwrap_or_else(|| settings.log_level.clone()),
-            image: text(annotation::PROXY_IMAGE).unwrap_or_else(|| settings.proxy_image.clone()),
+            image: match (text(annotation::PROXY_IMAGE), data_plane) {
+                (Some(own), _) => own,
+                (None, DataPlane::Gossamer) => settings.proxy_image.clone(),
+                (None, DataPlane::Envoy) => with_envoy(&settings.proxy_image)?,
+            },
+            data_plane,
             discovery_address: text(annotation::DISCOVERY_ADDRESS),
             rewrite_probes: boolean(pod, annotation::REWRITE_PROBES)?.unwrap_or(settings.rewrite_probes),
             volumes: named(pod, annotation::USER_VOLUME)?,
             mounts: named(pod, annotation::USER_VOLUME_MOUNT)?,
         })
     }
+}
+
+/// The image beside ours that has a stock Envoy too: `hub/proxy:tag` is `hub/proxy-envoy:tag`.
+fn with_envoy(image: &str) -> Result<String, Refusal> {
+    let folder = image.rfind('/').map_or(0, |slash| slash + 1);
+    let tag = image[folder..]
+        .find(':')
+        .map_or(image.len(), |colon| folder + colon);
+    if image.contains('@') {
+        return Err(Refusal::annotation(
+            annotation::DATA_PLANE,
+            format!(
+                "the image with Envoy beside {image:?}, which is named by its digest, is not known; name it by {}",
+                annotation::PROXY_IMAGE
+            ),
+        ));
+    }
+    Ok(format!("{}-envoy{}", &image[..tag], &image[tag..]))
 }
 
 fn boolean(pod: &Pod, name: &str) -> Result<Option<bool>, Refusal> {
@@ -237,6 +280,19 @@ pub fn quantities(resources: &Resources) -> (BTreeMap<&'static str, String>, BTr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_with_envoy() {
+        for (image, expect) in [
+            ("gossamer/proxy:0.1.0", "gossamer/proxy-envoy:0.1.0"),
+            ("hub.example:5000/mesh/proxy", "hub.example:5000/mesh/proxy-envoy"),
+            ("proxy:7", "proxy-envoy:7"),
+        ] {
+            assert_eq!(with_envoy(image), Ok(expect.to_owned()));
+        }
+        let refusal = with_envoy("gossamer/proxy@sha256:00").expect_err("a digest");
+        assert!(refusal.text.contains("proxyImage"), "{}", refusal.text);
+    }
 
     #[test]
     fn are_quantities() {

@@ -58,6 +58,7 @@ const KNOWN: &[(&str, &[Kind], Value)] = &[
     (annotation::PROXY_MEMORY_LIMIT, POD, Value::Quantity),
     (annotation::LOG_LEVEL, POD, Value::LogLevel),
     (annotation::TEMPLATES, POD, Value::Any),
+    (annotation::DATA_PLANE, POD, Value::OneOf(&["gossamer", "envoy"])),
     (annotation::PROXY_IMAGE, POD, Value::Any),
     (annotation::NATIVE_SIDECAR, POD, Value::Bool),
     (annotation::REWRITE_PROBES, POD, Value::Bool),
@@ -126,7 +127,11 @@ pub fn check(manifest: &Manifest) -> Vec<Finding> {
 /// One annotation, as it stands on an object of a kind.
 fn one(kind: Kind, name: &str, value: &str, path: &str, report: &mut Report) {
     let domain = name.split_once('/').map_or("", |(domain, _)| domain);
-    if domain != "istio.io" && !domain.ends_with(".istio.io") {
+    let ours = ["istio.io", "gossamer.dev"]
+        .iter()
+        .filter_map(|own| domain.strip_suffix(own))
+        .any(|rest| rest.is_empty() || rest.ends_with('.'));
+    if !ours {
         return;
     }
     let Some((_, kinds, form)) = KNOWN.iter().find(|(known, _, _)| *known == name) else {

@@ -143,7 +143,7 @@ impl Application {
 }
 
 /// Appends a page of metrics. The end mark of OpenMetrics would hide what follows.
-fn add(page: &mut String, text: &str) {
+pub(crate) fn add(page: &mut String, text: &str) {
     for line in text.lines().filter(|line| *line != "# EOF") {
         page.push_str(line);
         page.push('\n');

@@ -187,6 +187,7 @@ async fn open_connections_are_listed() {
         peer_uris: vec!["spiffe://cluster.local/ns/default/sa/page".into()],
         local_uris: Vec::new(),
         peer_subject: None,
+        peer_hash: "".into(),
         peer_leaf: None,
         local_leaf: None,
     };

@@ -150,19 +150,9 @@ fn follow_pilot(
         types.push(Type::NameTable);
     }
     let apply = Apply::new(store.clone(), stats.clone(), names.clone(), search, &types);
-    // A revision's pilot has an account of its own.
-    let (namespace, account) =
-        account_behind(&args.discovery_address).unwrap_or((names::SYSTEM_NAMESPACE, "pilot"));
-    let pilot = format!("spiffe://{}/ns/{namespace}/sa/{account}", args.trust_domain);
-    let (address, cell) = (args.discovery_address.clone(), identity.clone());
-    let connect = move || {
-        let peer = PeerNames::Exact(vec![pilot.clone()]);
-        let config = client_config(&cell, peer, &["h2"]).map_err(|error| error.to_string())?;
-        grpc::connect(&address, Some(Arc::new(config))).map_err(|error| error.to_string())
-    };
     let settings = xds::stream::Settings {
         server: args.discovery_address.clone(),
-        connect: Arc::new(connect),
+        connect: pilot(args, identity),
         last_good: args
             .last_good_file
             .as_deref()
@@ -179,7 +169,21 @@ fn follow_pilot(
     configured
 }
 
-fn agent(args: &ProxyArgs) -> anyhow::Result<Agent> {
+/// How to reach pilot: a channel over TLS with our certificate, to nobody else than pilot.
+pub(crate) fn pilot(args: &ProxyArgs, identity: &IdentityCell) -> xds::stream::Connect {
+    // A revision's pilot has an account of its own.
+    let (namespace, account) =
+        account_behind(&args.discovery_address).unwrap_or((names::SYSTEM_NAMESPACE, "pilot"));
+    let pilot = format!("spiffe://{}/ns/{namespace}/sa/{account}", args.trust_domain);
+    let (address, cell) = (args.discovery_address.clone(), identity.clone());
+    Arc::new(move || {
+        let peer = PeerNames::Exact(vec![pilot.clone()]);
+        let config = client_config(&cell, peer, &["h2"]).map_err(|error| error.to_string())?;
+        grpc::connect(&address, Some(Arc::new(config))).map_err(|error| error.to_string())
+    })
+}
+
+pub(crate) fn agent(args: &ProxyArgs) -> anyhow::Result<Agent> {
     let trust_domain: TrustDomain = args.trust_domain.parse().context("TRUST_DOMAIN")?;
     let mut settings = IdentitySettings::new(&args.ca_address, &args.root_file, trust_domain);
     settings.token_file = Some(args.token_file.clone());
@@ -209,7 +213,7 @@ fn workload(metadata: &NodeMetadata) -> Workload {
     }
 }
 
-fn serve_dns(names: &Names, stats: &Stats, drain: &Drain) {
+pub(crate) fn serve_dns(names: &Names, stats: &Stats, drain: &Drain) {
     let conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let settings = dns::Settings {
         port: names::port::DNS,
@@ -255,7 +259,7 @@ async fn serve_pages(args: &ProxyArgs, pages: &Admin, drain: &Drain) -> anyhow::
 }
 
 /// The application's probes that the kubelet asks us for.
-fn probes(args: &ProxyArgs) -> Probes {
+pub(crate) fn probes(args: &ProxyArgs) -> Probes {
     let Some(text) = args.application_probes.as_deref() else {
         return Probes::default();
     };
@@ -268,7 +272,7 @@ fn probes(args: &ProxyArgs) -> Probes {
 }
 
 /// The application whose metrics are served beside ours.
-fn application(args: &ProxyArgs) -> Option<Application> {
+pub(crate) fn application(args: &ProxyArgs) -> Option<Application> {
     let text = args.application_metrics.as_deref()?;
     Application::from_annotations(text).unwrap_or_else(|why| {
         tracing::warn!(%why, "ISTIO_PROMETHEUS_ANNOTATIONS is not used; the application's metrics are missing");

@@ -28,6 +28,8 @@ pub struct Hcm {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub address: ClientAddress,
+    /// Clients here are internal; nobody, if there are none.
+    pub internal: Box<[ipnet::IpNet]>,
     pub client_cert: ClientCert,
     pub path: PathRules,
     pub authority: AuthorityRules,

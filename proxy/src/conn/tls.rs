@@ -35,6 +35,19 @@ pub fn facts(session: &CommonState, server_name: Option<Arc<str>>) -> TlsFacts {
         server_name,
         alpn,
         peer_uris,
+        peer_hash: leaf.map(|leaf| fingerprint(leaf)).unwrap_or_default(),
         ..TlsFacts::default()
     }
+}
+
+/// SHA-256 of a certificate, as people write it.
+fn fingerprint(der: &[u8]) -> Box<str> {
+    use std::fmt::Write;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+    let mut text = String::with_capacity(64);
+    for byte in digest.as_ref() {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
 }

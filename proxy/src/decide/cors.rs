@@ -46,12 +46,12 @@ pub fn cors(policy: &CorsPolicy, facts: &Facts<'_>, random: u64) -> Cors {
             HeaderValue::from_static("true"),
         );
     }
+    add(
+        &mut headers,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        policy.expose_headers.as_ref(),
+    );
     if !preflight {
-        add(
-            &mut headers,
-            header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            policy.expose_headers.as_ref(),
-        );
         return Cors::Add(headers);
     }
     add(
@@ -132,7 +132,7 @@ mod tests {
             panic!()
         };
         assert_eq!(headers["access-control-allow-methods"], "GET,POST");
-        assert!(headers.contains_key("access-control-max-age") && headers.len() == 4);
+        assert!(headers.contains_key("access-control-max-age") && headers.len() == 5);
         let Cors::Add(headers) = ask("GET", Some("https://a.com"), false) else {
             panic!()
         };

@@ -21,6 +21,8 @@ pub struct PeerNames {
     pub dns: Vec<Box<str>>,
     /// The subject, as RFC 2253 writes it.
     pub subject: Box<str>,
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub hash: Box<str>,
 }
 
 impl PeerNames {

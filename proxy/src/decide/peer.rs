@@ -64,7 +64,7 @@ mod tests {
         let names = PeerNames {
             uris: vec!["spiffe://a/b".into()],
             dns: vec!["a.com".into()],
-            subject: "".into(),
+            ..PeerNames::default()
         };
         assert!(names_match(&rule(SanKind::Uri, "spiffe://a/b"), &names));
         assert!(!names_match(&rule(SanKind::Uri, "a.com"), &names));

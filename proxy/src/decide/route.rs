@@ -131,15 +131,13 @@ fn tls_missing(require: RequireTls, facts: &Facts<'_>) -> bool {
     match require {
         RequireTls::None => false,
         RequireTls::All => facts.scheme != "https",
-        RequireTls::ExternalOnly => facts.scheme != "https" && !is_internal(facts.client),
-    }
-}
-
-/// Is this an address of a private network or of this machine?
-pub fn is_internal(address: std::net::IpAddr) -> bool {
-    match address.to_canonical() {
-        std::net::IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-        std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+        RequireTls::ExternalOnly => {
+            let internal = facts
+                .headers
+                .get("x-envoy-internal")
+                .is_some_and(|said| said == "true");
+            facts.scheme != "https" && !internal
+        }
     }
 }
 

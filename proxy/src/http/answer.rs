@@ -116,7 +116,7 @@ pub fn preflight(exchange: &Rc<Exchange>, headers: HeaderMap) -> Response<Respon
 }
 
 fn local(exchange: &Rc<Exchange>, status: StatusCode, body: Bytes) -> Response<ResponseBody> {
-    let tail = Some(Tail::new(exchange.clone(), None));
+    let tail = Some(Tail::new(exchange.clone(), None).of(body.is_empty()));
     let bytes = (!body.is_empty()).then_some(body);
     let mut response = Response::new(ResponseBody::Local { bytes, tail });
     *response.status_mut() = status;

@@ -642,6 +642,8 @@ pub struct Tail {
     exchange: Rc<Exchange>,
     upstream: Option<Box<Held>>,
     complete: bool,
+    /// Nothing follows the head: nobody reads a body to its end.
+    bodiless: bool,
 }
 
 /// What an answer from an upstream holds until its end.
@@ -659,7 +661,14 @@ impl Tail {
             exchange,
             upstream,
             complete: false,
+            bodiless: false,
         }
+    }
+
+    /// Says whether the answer is its head alone; then it is complete as soon as that has gone.
+    pub fn of(mut self, bodiless: bool) -> Self {
+        self.bodiless = bodiless;
+        self
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
@@ -743,7 +752,7 @@ impl Tail {
 impl Drop for Tail {
     fn drop(&mut self) {
         if !self.complete {
-            if self.exchange.flags.get().is_empty() {
+            if !self.bodiless && self.exchange.flags.get().is_empty() {
                 self.exchange.flag(Flag::DownstreamConnectionTermination);
                 self.exchange.details("downstream_remote_disconnect".into());
             }

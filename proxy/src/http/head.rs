@@ -27,6 +27,31 @@ const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 
+/// What only internal clients may say (after `x-envoy-`).
+const INSIDE: [&str; 13] = [
+    "retriable-status-codes",
+    "retriable-header-names",
+    "retry-on",
+    "retry-grpc-on",
+    "max-retries",
+    "upstream-alt-stat-name",
+    "upstream-rq-timeout-ms",
+    "upstream-rq-per-try-timeout-ms",
+    "upstream-rq-timeout-alt-response",
+    "expected-rq-timeout-ms",
+    "force-trace",
+    "ip-tags",
+    "hedge-on-per-try-timeout",
+];
+/// What nobody from outside may say to the first proxy (likewise).
+const NOT_AT_THE_EDGE: [&str; 5] = [
+    "decorator-operation",
+    "downstream-service-cluster",
+    "downstream-service-node",
+    "original-path",
+    "original-host",
+];
+
 /// The canonical head.
 pub struct Head {
     pub method: Method,
@@ -136,6 +161,7 @@ pub fn read(
         )
     };
     let client = client_address(http, hcm, &mut headers);
+    inside_or_outside(hcm, client, &mut headers);
     let scheme = scheme(http, hcm, &mut headers);
     client_certificate(http, hcm, &mut headers);
     request_id(http, hcm, client, &mut headers);
@@ -240,14 +266,40 @@ fn client_address(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) -> IpAddr
             headers.insert(X_FORWARDED_FOR, value);
         }
     }
-    // An edge proxy does not let the outside claim what is said only inside.
-    headers.remove(&X_ENVOY_INTERNAL);
-    if crate::decide::route::is_internal(client) {
+    client
+}
+
+/// Is this one of the addresses that the configuration calls internal? Without any, everybody is outside, as in Envoy.
+fn is_internal(hcm: &Hcm, client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    hcm.internal.iter().any(|range| range.contains(&client))
+}
+
+/// Says whether the client is internal, and takes off what only those may say
+/// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-envoy-internal>).
+fn inside_or_outside(hcm: &Hcm, client: IpAddr, headers: &mut HeaderMap) {
+    let edge = hcm.address.use_remote;
+    if edge {
+        headers.remove(&X_ENVOY_INTERNAL);
+    }
+    if is_internal(hcm, client) {
         headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-    } else if let Ok(value) = HeaderValue::from_str(&client.to_string()) {
+        return;
+    }
+    let theirs: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let rest = name.as_str().strip_prefix("x-envoy-");
+            rest.is_some_and(|rest| INSIDE.contains(&rest) || edge && NOT_AT_THE_EDGE.contains(&rest))
+        })
+        .cloned()
+        .collect();
+    for name in theirs {
+        headers.remove(name);
+    }
+    if edge && let Ok(value) = HeaderValue::from_str(&client.to_string()) {
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS, value);
     }
-    client
 }
 
 fn nth_last(list: &str, back: usize) -> Option<IpAddr> {
@@ -273,7 +325,7 @@ fn scheme(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) -> &'static str {
 /// Gives the request an id, if it has none; at the edge, whatever the outside claims
 /// (<https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-request-id>).
 fn request_id(http: &HttpConn, hcm: &Hcm, client: IpAddr, headers: &mut HeaderMap) {
-    let outside = hcm.address.use_remote && !crate::decide::route::is_internal(client);
+    let outside = hcm.address.use_remote && !is_internal(hcm, client);
     let keep = headers.contains_key(&X_REQUEST_ID) && (!outside || hcm.headers.preserve_external_request_id);
     if keep || !hcm.headers.generate_request_id {
         return;
@@ -304,6 +356,11 @@ fn client_certificate(http: &HttpConn, hcm: &Hcm, headers: &mut HeaderMap) {
             let mut text = String::new();
             if let Some(own) = http.conn.worker.principal() {
                 let _ = write!(text, "By={own};");
+            }
+            if let Some(hash) = http.conn.peer.as_ref().map(|peer| &peer.hash)
+                && !hash.is_empty()
+            {
+                let _ = write!(text, "Hash={hash};");
             }
             if rule.subject {
                 let subject = http.conn.peer.as_ref().map_or("", |peer| &*peer.subject);

@@ -50,6 +50,8 @@ use crate::{
 
 /// Bytes of a request's body that are kept for a retry.
 const REPLAY: usize = 64 * 1024;
+const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const X_ENVOY_ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// How much of a body a policy may need again: nothing, where it only retries what was never sent.
@@ -199,11 +201,17 @@ fn plan<'a>(
     };
     if let Some(target) = &target {
         exchange.rewritten(target.as_str());
+        if let Ok(value) = HeaderValue::from_str(head.target.as_str()) {
+            head.headers.insert(X_ENVOY_ORIGINAL_PATH, value);
+        }
     }
     let mut authority =
         HeaderValue::from_str(&head.authority).unwrap_or_else(|_| HeaderValue::from_static(""));
     if !matches!(host, Host::Keep) && forward.append_forwarded_host {
         head.headers.append("x-forwarded-host", authority.clone());
+    }
+    if !matches!(host, Host::Keep) && !head.headers.contains_key(X_ENVOY_ORIGINAL_HOST) {
+        head.headers.insert(X_ENVOY_ORIGINAL_HOST, authority.clone());
     }
     if let Host::Set(value) = &host {
         authority = value.clone();
@@ -312,6 +320,9 @@ impl Plan<'_> {
                             headers,
                         }
                     };
+                    if last {
+                        self.note_exhausted(retries, &outcome);
+                    }
                     if last || !self.may_retry(&outcome) {
                         if number > 1 && !status.is_server_error() {
                             self.upstream.stats.upstream_rq_retry_success.inc();
@@ -333,15 +344,8 @@ impl Plan<'_> {
                         Ended::Reset { request_sent } => Outcome::Reset { request_sent },
                         Ended::PerTryTimeout => Outcome::PerTryTimeout,
                     };
-                    if last
-                        && retries > 0
-                        && self
-                            .retry
-                            .as_ref()
-                            .is_some_and(|retry| again::wanted(retry, &outcome))
-                    {
-                        self.upstream.stats.upstream_rq_retry_limit_exceeded.inc();
-                        self.exchange.flag(Flag::UpstreamRetryLimitExceeded);
+                    if last {
+                        self.note_exhausted(retries, &outcome);
                     }
                     if last || !self.may_retry(&outcome) {
                         return Err(failure);
@@ -349,6 +353,18 @@ impl Plan<'_> {
                 }
             }
             self.wait(number).await;
+        }
+    }
+
+    /// The last attempt ended so that another one would follow, if there was one left.
+    fn note_exhausted(&self, retries: u32, outcome: &Outcome<'_>) {
+        let wanted = self
+            .retry
+            .as_ref()
+            .is_some_and(|retry| again::wanted(retry, outcome));
+        if retries > 0 && wanted {
+            self.upstream.stats.upstream_rq_retry_limit_exceeded.inc();
+            self.exchange.flag(Flag::UpstreamRetryLimitExceeded);
         }
     }
 

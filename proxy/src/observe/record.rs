@@ -71,6 +71,8 @@ pub struct TlsFacts {
     pub peer_uris: Vec<Arc<str>>,
     pub local_uris: Vec<Arc<str>>,
     pub peer_subject: Option<Arc<str>>,
+    /// SHA-256 of the peer's certificate, in hexadecimal; empty without one.
+    pub peer_hash: Box<str>,
     /// The leaf certificates, DER.
     pub peer_leaf: Option<Arc<[u8]>>,
     pub local_leaf: Option<Arc<[u8]>>,

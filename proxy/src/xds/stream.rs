@@ -33,7 +33,7 @@ use super::{
 use crate::{observe::Stats, store::Store};
 
 /// A response may be large: a whole mesh at the first connect.
-const MAX_MESSAGE: usize = 256 << 20;
+pub(crate) const MAX_MESSAGE: usize = 256 << 20;
 /// Requests between this task and the connection.
 const REQUESTS: usize = 256;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -41,12 +41,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// A stream that lived this long was a good one: the next wait is short again.
 const GOOD: Duration = Duration::from_secs(30);
 
+/// Makes a channel to the control plane.
+pub type Connect = Arc<dyn Fn() -> Result<Channel, String> + Send + Sync>;
+
 /// How to reach the control plane.
 pub struct Settings {
     /// For logs: `pilot.istio-system.svc:15012`.
     pub server: String,
     /// A channel to it, made anew for each stream.
-    pub connect: Arc<dyn Fn() -> Result<Channel, String> + Send + Sync>,
+    pub connect: Connect,
     pub node: Node,
     /// The types to subscribe to, in this order.
     pub types: Vec<Type>,
@@ -267,7 +270,7 @@ impl Session<'_> {
 }
 
 /// tonic's transport errors hide their cause at the end of the chain.
-fn describe(status: &tonic::Status) -> String {
+pub(crate) fn describe(status: &tonic::Status) -> String {
     let mut text = format!("{}: {}", status.code(), status.message());
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {

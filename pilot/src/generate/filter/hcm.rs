@@ -180,7 +180,8 @@ fn inline(cluster: &str, operation: &str) -> RouteConfiguration {
         r#match: Some(matching::everything()),
         decorator: Some(Decorator {
             operation: operation.to_owned(),
-            propagate: None,
+            // The names of operations are for spans; nobody else's headers need them.
+            propagate: Some(boolean(false)),
         }),
         action: Some(Action::Route(action)),
         ..Route::default()

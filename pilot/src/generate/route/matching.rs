@@ -69,8 +69,8 @@ fn header(name: &str, value: &ValueMatch, invert: bool) -> HeaderMatcher {
         },
         invert_match: invert,
         header_match_specifier: Some(specifier),
-        // "without header x = 1" holds where there is no x at all.
-        treat_missing_header_as_empty: invert,
+        // "without header x = 1" holds where there is no x at all; whether there is an x is not a question of its value.
+        treat_missing_header_as_empty: invert && matches!(value, ValueMatch::Matches(_)),
     }
 }
 

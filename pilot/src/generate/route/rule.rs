@@ -11,7 +11,10 @@ use serde_json::json;
 
 use super::{Rule, action, matching};
 use crate::{
-    generate::{filter, value::metadata},
+    generate::{
+        filter,
+        value::{boolean, metadata},
+    },
     model::route::{HttpAction, HttpMatch, Retries},
 };
 
@@ -51,7 +54,8 @@ fn route(rule: &Rule, wanted: Option<&HttpMatch>, retries: &Retries) -> Route {
         }),
         decorator: Some(Decorator {
             operation: rule.operation.clone(),
-            propagate: None,
+            // For spans here; the application and the other side need no header about it.
+            propagate: Some(boolean(false)),
         }),
         request_headers_to_add: action::additions(&headers.request),
         request_headers_to_remove: action::removals(&headers.request),

@@ -71,6 +71,7 @@ pub fn hcm(mut value: pb::HttpConnectionManager) -> Result<Hcm> {
             skip_xff_append: take(&mut value.skip_xff_append),
             append_forwarded_port: take(&mut value.append_x_forwarded_port),
         },
+        internal: internal(take(&mut value.internal_address_config)).at("internal_address_config")?,
         client_cert: client_cert(&mut value)?,
         path: path_rules(&mut value)?,
         authority: authority_rules(&mut value),
@@ -84,13 +85,28 @@ pub fn hcm(mut value: pb::HttpConnectionManager) -> Result<Hcm> {
     Ok(hcm)
 }
 
-/// What changes no answer here: an invalid message always ends its connection, 100-continue always passes, addresses
-/// of private networks are internal whatever else is.
+/// Whose requests are internal. Clients on unix sockets have no address here.
+fn internal(
+    value: Option<pb::http_connection_manager::InternalAddressConfig>,
+) -> Result<Box<[ipnet::IpNet]>> {
+    let Some(mut value) = value else {
+        return Ok(Box::default());
+    };
+    value.unix_sockets = false;
+    let ranges = take(&mut value.cidr_ranges)
+        .into_iter()
+        .map(scalar::network)
+        .collect::<Result<_>>()
+        .at("cidr_ranges")?;
+    done(&value)?;
+    Ok(ranges)
+}
+
+/// What changes no answer here: an invalid message always ends its connection, 100-continue always passes.
 fn drop_hints(value: &mut pb::HttpConnectionManager) {
     value.http3_protocol_options = None;
     value.stream_error_on_invalid_http_message = None;
     value.proxy_100_continue = false;
-    value.internal_address_config = None;
     value.delayed_close_timeout = None;
     value.stream_flush_timeout = None;
     value.drain_timeout_jitter = None;

@@ -33,13 +33,14 @@ impl Plan<'_> {
         }
         let request_sent = single.wire.flushed.get() > 0;
         let failure = match error {
-            http1::Error::Closed => Failure::UpstreamClosed,
+            // Whether by FIN or by RST: the connection ended.
+            http1::Error::Closed | http1::Error::Io(_) => Failure::UpstreamClosed,
             http1::Error::Head(_) | http1::Error::Body(_) => {
                 self.upstream.stats.upstream_cx_protocol_error.inc();
                 let why = error.to_string();
                 Failure::UpstreamProtocol { why }
             }
-            http1::Error::Io(_) | http1::Error::Length | http1::Error::Source => {
+            http1::Error::Length | http1::Error::Source => {
                 let why = error.to_string();
                 Failure::UpstreamReset { why }
             }
