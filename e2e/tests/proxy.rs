@@ -1,16 +1,20 @@
 //! The proxy alone, from a bootstrap file, between a client and a server that are written here byte by byte: what happens in the
 //! moments that no well-behaved peer shows.
 
+#[path = "proxy/restart.rs"]
+mod restart;
+
 use anyhow::{Context, ensure};
 use mesh_e2e::{
     mesh::free_port,
     need,
     process::{Background, command, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -25,31 +29,7 @@ struct Proxy {
 impl Proxy {
     fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let (port, admin) = (free_port()?, free_port()?);
-        let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-        let types = "type.googleapis.com/envoy.extensions.filters";
-        let router =
-            json!({"name": "router", "typed_config": {"@type": format!("{types}.http.router.v3.Router")}});
-        let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "server"}});
-        let manager = json!({
-            "@type": format!("{types}.network.http_connection_manager.v3.HttpConnectionManager"),
-            "stat_prefix": "in",
-            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-            "http_filters": [router],
-        });
-        let bootstrap = json!({
-            "admin": {"address": at(admin)},
-            "static_resources": {
-                "listeners": [{"name": "in", "address": at(port), "filter_chains": [
-                    {"filters": [{"name": "http", "typed_config": manager}]}]}],
-                "clusters": [{"name": "server", "type": "STATIC", "connect_timeout": "1s", "load_assignment": {
-                    "cluster_name": "server",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at(upstream.port())}}]}]}}],
-            },
-        });
-        let folder = need::binaries()?.with_file_name("e2e").join("proxy");
-        std::fs::create_dir_all(&folder)?;
-        let file = folder.join(format!("{port}.json"));
-        std::fs::write(&file, bootstrap.to_string())?;
+        let file = bootstrap(upstream, port, admin)?;
         let line = command(
             need::binary("mesh-proxy")?,
             ["--concurrency", "1", "-c", &file.display().to_string()],
@@ -64,6 +44,45 @@ impl Proxy {
             _process: process,
         })
     }
+}
+
+fn at(port: u16) -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+}
+
+/// Writes the file of a proxy of one listener that leads to one server.
+fn bootstrap(upstream: SocketAddr, port: u16, admin: u16) -> anyhow::Result<PathBuf> {
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": at(upstream.port())}}]}]);
+    let cluster = json!({"name": "server", "type": "STATIC", "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "server", "endpoints": endpoints}});
+    bootstrap_of(port, admin, &json!({"cluster": "server"}), &cluster)
+}
+
+/// Writes the file of a proxy of one listener with this route to this cluster.
+fn bootstrap_of(port: u16, admin: u16, route: &Value, cluster: &Value) -> anyhow::Result<PathBuf> {
+    let types = "type.googleapis.com/envoy.extensions.filters";
+    let router =
+        json!({"name": "router", "typed_config": {"@type": format!("{types}.http.router.v3.Router")}});
+    let route = json!({"match": {"prefix": "/"}, "route": route});
+    let manager = json!({
+        "@type": format!("{types}.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "in",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [router],
+    });
+    let bootstrap = json!({
+        "admin": {"address": at(admin)},
+        "static_resources": {
+            "listeners": [{"name": "in", "address": at(port), "filter_chains": [
+                {"filters": [{"name": "http", "typed_config": manager}]}]}],
+            "clusters": [cluster],
+        },
+    });
+    let folder = need::binaries()?.with_file_name("e2e").join("proxy");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{port}.json"));
+    std::fs::write(&file, bootstrap.to_string())?;
+    Ok(file)
 }
 
 /// Answers the first request of each connection, and when a second has come closes without a word.

@@ -6,6 +6,7 @@
 
 pub mod memory;
 pub mod mesh;
+pub mod restart;
 pub mod standalone;
 
 use std::{
@@ -45,6 +46,7 @@ struct InFlight {
     all: AtomicUsize,
     /// Of these, what has no end of its own.
     endless: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 impl Workers {
@@ -75,6 +77,21 @@ impl Workers {
             sums.1 += all;
         }
         sums
+    }
+
+    /// Waits until the last connection has gone, after nothing new is accepted.
+    pub async fn emptied(&self) {
+        // Those that were accepted last are counted after the next look.
+        tokio::time::sleep(QUIET).await;
+        let open = || -> usize {
+            let counts = self.in_flight.iter();
+            counts
+                .map(|worker| worker.connections.load(Ordering::Relaxed))
+                .sum()
+        };
+        while open() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits until nothing has been in flight for a moment: at least so long, for requests that are on their way, and not longer
@@ -117,6 +134,9 @@ async fn report(worker: &Rc<Worker>, in_flight: &InFlight) {
     loop {
         in_flight.all.store(worker.active.get(), Ordering::Relaxed);
         in_flight.endless.store(worker.endless.get(), Ordering::Relaxed);
+        in_flight
+            .connections
+            .store(worker.connections.get(), Ordering::Relaxed);
         tokio::time::sleep(LOOK / 2).await;
     }
 }

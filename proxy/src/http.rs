@@ -67,7 +67,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How soon a draining process tells its connections.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// A new connection's first request must be complete within this time, unless the configuration says otherwise.
-const FIRST_BYTES: Duration = Duration::from_secs(60);
+pub(crate) const FIRST_BYTES: Duration = Duration::from_secs(60);
 
 /// One HTTP connection, shared by its exchanges.
 pub struct HttpConn {
@@ -327,6 +327,8 @@ async fn speaks_http2(conn: &Conn, hcm: &Hcm, io: &mut Io) -> Option<bool> {
     }
     let mut first = BytesMut::with_capacity(4096);
     let limit = hcm.timeouts.request_headers.unwrap_or(FIRST_BYTES);
+    // All of it, however many pieces it comes in.
+    let end = tokio::time::Instant::now() + limit;
     loop {
         if !first.is_empty() {
             match detect(&first) {
@@ -342,9 +344,13 @@ async fn speaks_http2(conn: &Conn, hcm: &Hcm, io: &mut Io) -> Option<bool> {
                 }
             }
         }
-        match tokio::time::timeout(limit, io.read_buf(&mut first)).await {
+        match tokio::time::timeout_at(end, io.read_buf(&mut first)).await {
             Ok(Ok(1..)) => {}
-            _ => return None,
+            Ok(_) => return None,
+            Err(_) => {
+                conn.stats.downstream_pre_cx_timeout.inc();
+                return None;
+            }
         }
     }
 }

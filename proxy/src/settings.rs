@@ -66,15 +66,22 @@ pub struct EnvoyArgs {
     /// Seconds that connections may take to end after SIGTERM.
     #[arg(long, default_value_t = 600)]
     pub drain_time_s: u64,
-    /// Accepted for Envoy's users; there is no shared memory to tell apart.
+    /// Tells the proxies of one machine apart that are restarted hot.
     #[arg(long, default_value_t = 0)]
     pub base_id: u32,
+    /// How often this proxy was restarted hot before. From 1 on it takes the listening sockets of the process with the same base
+    /// id and the epoch before, whose connections finish.
+    #[arg(long, default_value_t = 0)]
+    pub restart_epoch: u32,
+    /// Seconds that the process before this one may take to finish its connections.
+    #[arg(long, default_value_t = 900)]
+    pub parent_shutdown_time_s: u64,
     /// Node id, cluster and zone, for those that the bootstrap does not give.
     #[arg(long)]
     pub service_node: Option<String>,
     #[arg(long)]
     pub service_cluster: Option<String>,
-    /// Accepted for Envoy's users; hot restart is not needed where it is given.
+    /// No process takes over from this one.
     #[arg(long)]
     pub disable_hot_restart: bool,
     /// Seconds after which a label set of the standard metrics that nothing was counted for is forgotten; 0: never.

@@ -68,6 +68,7 @@ impl Proxy {
             stats: stats.clone(),
             outlet: Outlet::new(stats.clone(), Host::default(), Arc::new(NoConnect)),
             connections: crate::conn::track::Connections::default(),
+            sockets: Default::default(),
             drain,
         };
         Workers::start(1, &parts).unwrap();

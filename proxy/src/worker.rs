@@ -17,7 +17,7 @@ use crate::{
     config::{chain::TcpProxy, hcm::Hcm, listener::Listener, log::AccessLog, route::RouteConfig},
     conn::track,
     http::{mirror::Load, plan::HttpPlan, timeout::Timers},
-    listen::grace::Sources,
+    listen::{grace::Sources, sockets::Sockets},
     observe::{
         Shard, Workload,
         access_log::Plan,
@@ -51,6 +51,8 @@ pub struct Worker {
     pub recorder: Recorder,
     pub clusters: Clusters,
     pub drain: Drain,
+    /// The listening sockets of the process.
+    pub sockets: Arc<Sockets>,
     /// How the sources of connections begin.
     pub sources: Sources,
     /// Open connections, as the admin page lists them.
@@ -91,6 +93,7 @@ pub struct Parts {
     pub stats: crate::observe::Stats,
     pub outlet: crate::observe::outlet::Outlet,
     pub connections: track::Connections,
+    pub sockets: Arc<Sockets>,
     pub drain: Drain,
 }
 
@@ -103,6 +106,7 @@ impl Worker {
             stats,
             outlet,
             connections,
+            sockets,
             drain,
         } = parts.clone();
         Rc::new(Self {
@@ -115,6 +119,7 @@ impl Worker {
             recorder: outlet.recorder(),
             clusters: Clusters::default(),
             drain,
+            sockets,
             sources: Sources::default(),
             open: connections.worker(),
             mirroring: Load::default(),

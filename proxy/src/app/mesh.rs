@@ -79,6 +79,8 @@ pub async fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         stats: stats.clone(),
         outlet: outlet.clone(),
         connections: connections.clone(),
+        // A pod is replaced, not its process.
+        sockets: Arc::default(),
         drain: drain.clone(),
     };
     let count = worker_count(Some(args.concurrency));

@@ -1,7 +1,13 @@
 //! The proxy from an Envoy bootstrap file, by Envoy's own flags: static listeners, clusters, routes and secrets, and a
 //! control plane if the file names one.
 
-use std::{fs, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use mesh_proto::xds::Type;
@@ -11,15 +17,20 @@ use mesh_runtime::{
     ready::Gates,
     tls::IdentityCell,
 };
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 
-use super::{Workers, worker_count};
+use super::{
+    Workers,
+    restart::{self, Asked, Parent},
+    worker_count,
+};
 use crate::{
     admin,
     bootstrap::{self, Bootstrap, Dynamic},
     cluster::discover,
     conn::track::Connections,
     dns::Names,
+    listen::sockets::Sockets,
     observe::{Stats, access_log::Host, outlet::Outlet, report::Connect, stats::expire},
     settings::{EnvoyArgs, MINIMUM_DRAIN, Mode},
     store::Store,
@@ -27,6 +38,9 @@ use crate::{
     worker::{Own, Parts},
     xds::{self, apply::Apply},
 };
+
+/// How long the process before this one may take to leave the admin port.
+const ADMIN: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM, SIGINT or `/quitquitquit`.
 pub async fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {
@@ -50,6 +64,15 @@ pub async fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> anyhow::Result<ExitCode> {
+    let count = worker_count(args.concurrency);
+    let (parent, inherited) = match args.restart_epoch {
+        0 => (None, Vec::new()),
+        epoch => {
+            let (parent, sockets) = Parent::meet(args.base_id, epoch)?;
+            (Some(parent), sockets)
+        }
+    };
+    let sockets = Arc::new(Sockets::new(count, !args.disable_hot_restart, inherited));
     let (trigger, drain) = drain::channel();
     let store = Store::default();
     let stats = Stats::new();
@@ -73,9 +96,9 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
         stats: stats.clone(),
         outlet: outlet.clone(),
         connections: connections.clone(),
+        sockets: sockets.clone(),
         drain: drain.clone(),
     };
-    let count = worker_count(args.concurrency);
     let workers = Workers::start(count, &parts)?;
     tokio::spawn(discover::dns::follow(store.clone(), drain.clone()));
     tokio::spawn({
@@ -84,6 +107,12 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
     });
     let idle = Duration::from_secs(args.metrics_idle_s);
     tokio::spawn(expire::run(stats.clone(), idle, drain.clone()));
+    // A process of the same epoch takes its name only when the one before it has been heard.
+    let child = (!args.disable_hot_restart)
+        .then(|| restart::await_child(args.base_id, args.restart_epoch, sockets.clone()))
+        .flatten();
+    // Where nobody can take over, nobody asks.
+    let child = child.unwrap_or_else(|| watch::channel(Asked::Nothing).1);
     let (commands, mut asked) = admin::commands();
     if let Some(address) = bootstrap.admin {
         let pages = admin::Admin {
@@ -96,19 +125,32 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
             connections,
             node: Some(Arc::new(bootstrap.node.clone())),
         };
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on the admin address {address}"))?;
+        if let Some(parent) = &parent {
+            parent
+                .close_admin()
+                .context("the process before this one has gone")?;
+        }
+        let listener = bind_admin(address, parent.is_some()).await?;
         if let Some(path) = &args.admin_address_path {
             fs::write(path, listener.local_addr()?.to_string())
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        tokio::spawn(admin::serve(listener, pages, drain.clone()));
+        tokio::spawn(serve_admin(
+            listener,
+            address,
+            pages,
+            child.clone(),
+            drain.clone(),
+        ));
     }
     let mut configured = bootstrap
         .dynamic
         .as_ref()
         .map(|dynamic| follow(&bootstrap, dynamic, channels, &store, &stats, &drain));
+    let (epoch, patience) = (
+        args.restart_epoch,
+        Duration::from_secs(args.parent_shutdown_time_s),
+    );
     tokio::spawn({
         let store = store.clone();
         async move {
@@ -120,16 +162,102 @@ async fn serve(args: EnvoyArgs, bootstrap: Bootstrap, log: log::LogHandle) -> an
             }
             store.listening(count).await;
             listening.open();
-            tracing::info!(workers = count, "serving");
+            tracing::info!(workers = count, epoch, "serving");
+            let unused = sockets.settle();
+            if unused > 0 {
+                tracing::info!(
+                    unused,
+                    "sockets of the process before this one that nothing listens on any more"
+                );
+            }
+            if let Some(parent) = parent {
+                tokio::spawn(replace(parent, patience));
+            }
             super::memory::settle().await;
         }
     });
-    admin::wait_for_end(&mut asked, shutdown_signal()).await;
+    let (mut replaced, mut ended) = (child.clone(), child);
+    tokio::select! {
+        () = admin::wait_for_end(&mut asked, shutdown_signal()) => {}
+        () = reaches(&mut replaced, Asked::Drain) => {
+            trigger.drain();
+            // The next process says when it has been long enough; somebody else may be less patient.
+            tokio::select! {
+                () = workers.emptied() => tracing::info!("the last connection has gone; leaving"),
+                () = reaches(&mut ended, Asked::End) => tracing::warn!("leaving before everything has ended"),
+                () = admin::wait_for_end(&mut asked, shutdown_signal()) => {}
+            }
+            outlet.finish().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     trigger.drain();
     let drain_time = Duration::from_secs(args.drain_time_s);
     workers.leave(MINIMUM_DRAIN.min(drain_time), drain_time).await;
     outlet.finish().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the next process has asked for so much.
+async fn reaches(child: &mut watch::Receiver<Asked>, what: Asked) {
+    if child.wait_for(|asked| *asked >= what).await.is_err() {
+        // Nobody can ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Has the process before this one finish its connections, for so long.
+async fn replace(parent: Parent, patience: Duration) {
+    let said = parent.drain();
+    tokio::time::sleep(patience).await;
+    // One that has ended on its own does not hear it.
+    if let Err(error) = said.and_then(|()| parent.end()) {
+        tracing::debug!(%error, "the process before this one has gone");
+    }
+}
+
+/// Binds the admin address; `waits`: another process is just leaving it.
+async fn bind_admin(address: SocketAddr, waits: bool) -> anyhow::Result<TcpListener> {
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if waits && start.elapsed() < ADMIN => {
+                tracing::debug!(%error, %address, "the admin address is still taken");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot listen on the admin address {address}"));
+            }
+        }
+    }
+}
+
+/// Serves the admin pages, except while a next process has the port. If that goes away again, this one has it back.
+async fn serve_admin(
+    listener: TcpListener,
+    address: SocketAddr,
+    pages: admin::Admin,
+    mut child: watch::Receiver<Asked>,
+    drain: Drain,
+) {
+    let mut listener = Some(listener);
+    loop {
+        let bound = match listener.take() {
+            Some(bound) => Ok(bound),
+            None => bind_admin(address, true).await,
+        };
+        match bound {
+            Ok(bound) => tokio::select! {
+                () = admin::serve(bound, pages.clone(), drain.clone()) => return,
+                () = reaches(&mut child, Asked::Admin) => {}
+            },
+            Err(error) => tracing::warn!(%error, "no admin pages"),
+        }
+        if child.wait_for(|asked| *asked == Asked::Nothing).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Follows the control plane that the bootstrap names; what comes back turns true when its first whole configuration is in

@@ -127,6 +127,28 @@ pub struct Http2 {
     pub keepalive_timeout: std::time::Duration,
     /// Extended CONNECT (RFC 8441): WebSocket over HTTP/2.
     pub allow_connect: bool,
+    pub floods: Floods,
+}
+
+/// So much of what is correct HTTP/2 and no use, with Envoy's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Floods {
+    /// Frames without content that do not end their stream.
+    pub empty_in_a_row: u32,
+    /// PRIORITY frames for each stream that was opened.
+    pub priorities_per_stream: u32,
+    /// WINDOW_UPDATE frames for each DATA frame that was sent.
+    pub updates_per_data: u32,
+}
+
+impl Default for Floods {
+    fn default() -> Self {
+        Self {
+            empty_in_a_row: 1,
+            priorities_per_stream: 100,
+            updates_per_data: 10,
+        }
+    }
 }
 
 impl Default for Http2 {
@@ -138,6 +160,7 @@ impl Default for Http2 {
             keepalive_interval: None,
             keepalive_timeout: std::time::Duration::from_secs(20),
             allow_connect: false,
+            floods: Floods::default(),
         }
     }
 }

@@ -89,6 +89,12 @@ pub enum Failure {
         why: &'static str,
     },
     HeadersTooLarge,
+    /// A request's head that the codec does not understand, or must not.
+    Malformed {
+        status: StatusCode,
+        details: &'static str,
+        why: String,
+    },
     PayloadTooLarge,
     UpgradeRefused,
     /// The downstream went away; nobody reads the answer.
@@ -250,6 +256,12 @@ fn row(failure: &Failure) -> Row {
             Some(Flag::DownstreamProtocolError),
             "request_headers_too_large",
             "the request's headers are too large",
+        ),
+        Failure::Malformed { status, details, why } => (
+            *status,
+            Some(Flag::DownstreamProtocolError),
+            Cow::Borrowed(*details),
+            why.clone().into(),
         ),
         Failure::PayloadTooLarge => fixed(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -283,6 +283,31 @@ impl ResponseBody {
     }
 }
 
+/// Bodies that may take too long to be taken.
+pub trait Limited {
+    /// Ready when a limit has passed, after which nothing more of the body will come.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Limited for RequestBody {
+    /// Its exchange looks at the time.
+    fn poll_overdue(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Limited for ResponseBody {
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Upstream { tail, .. } => match tail.overdue(cx) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            },
+            Self::Local { .. } | Self::Switched(_) => Poll::Pending,
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;

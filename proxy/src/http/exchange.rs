@@ -19,7 +19,7 @@ use super::{
     body::{Broken, Incoming, ResponseBody, Source},
     filter::{self, Filtered},
     head::{self, Head},
-    http1::spelling::Spelling,
+    http1::{head::BadHead, spelling::Spelling},
     plan::{HttpPlan, Traced},
     router,
     timeout::{Clock, Limits, Overdue},
@@ -114,6 +114,20 @@ pub async fn run(http: Rc<HttpConn>, arrived: Arrived) -> Response<ResponseBody>
         Ok(response) => response,
         Err(failure) => answer::failure(&exchange, &failure),
     }
+}
+
+/// Answers what is no request: a head that is not understood. It is counted and logged as one all the same.
+pub fn refuse(http: Rc<HttpConn>, bad: BadHead) -> Response<ResponseBody> {
+    let exchange = Exchange::begin(http, Version::HTTP_11);
+    if !exchange.plan.log.is_empty() {
+        *exchange.facts.borrow_mut() = Some(Box::default());
+    }
+    let failure = Failure::Malformed {
+        status: bad.status(),
+        details: bad.details(),
+        why: bad.to_string(),
+    };
+    answer::failure(&exchange, &failure)
 }
 
 impl Exchange {
@@ -267,6 +281,7 @@ impl Exchange {
             body,
         } = arrived;
         self.limit(None);
+        self.check_size(&parts.headers)?;
         let mut head = head::read(&self.http, &self.plan.hcm, parts, spelling)?;
         self.carried
             .set(self.http.http2 && head.version != Version::HTTP_2);
@@ -344,6 +359,25 @@ impl Exchange {
         }
         answer::mutate(self, &mut response, &config, decision);
         Ok(response)
+    }
+
+    /// HTTP/1.x bounds a head while it comes; HTTP/2 has put it together already.
+    fn check_size(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let limits = &self.plan.hcm.limits;
+        let size = || -> usize {
+            headers
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len())
+                .sum()
+        };
+        if self.http.http2
+            && (headers.len() > limits.max_headers_count || size() > limits.max_request_headers_bytes)
+        {
+            let stats = &self.http.conn.worker.stats;
+            stats.counter("http2.header_overflow").inc();
+            return Err(Failure::HeadersTooLarge);
+        }
+        Ok(())
     }
 
     fn routes(&self) -> Result<Rc<Arc<RouteConfig>>, Failure> {

@@ -112,8 +112,21 @@ pub fn read(
         return Err(Failure::UpgradeRefused);
     }
     check_underscores(hcm.headers.underscores, &mut headers)?;
+    if uri
+        .scheme_str()
+        .is_some_and(|scheme| !matches!(scheme, "http" | "https"))
+    {
+        return Err(Failure::BadRequest {
+            why: "the target's scheme is neither http nor https",
+        });
+    }
     let raw = match uri.authority() {
-        Some(authority) => authority.as_str(),
+        Some(authority) if is_host(authority.as_str()) => authority.as_str(),
+        Some(_) => {
+            return Err(Failure::BadRequest {
+                why: "the authority has user information, or characters that no host has",
+            });
+        }
         None => match headers.get(header::HOST).map(HeaderValue::to_str) {
             Some(Ok(host)) if !host.is_empty() && is_host(host) => host,
             Some(Ok(host)) if !host.is_empty() => {
@@ -145,7 +158,7 @@ pub fn read(
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let canonical = canonical_path(original.path(), &hcm.path).map_err(|_| Failure::BadPath)?;
+    let canonical = canonical_path(original.path(), &hcm.path).map_err(|_| bad_path(http))?;
     let redirect = canonical.redirect;
     let (target, original) = if canonical.text == original.path() {
         (original, None)
@@ -156,7 +169,7 @@ pub fn read(
             let _ = write!(text, "?{query}");
         }
         (
-            PathAndQuery::try_from(text).map_err(|_| Failure::BadPath)?,
+            PathAndQuery::try_from(text).map_err(|_| bad_path(http))?,
             Some(original),
         )
     };
@@ -178,6 +191,11 @@ pub fn read(
         redirect,
         tokens: Vec::new(),
     })
+}
+
+fn bad_path(http: &HttpConn) -> Failure {
+    http.stats.downstream_rq_failed_path_normalization.inc();
+    Failure::BadPath
 }
 
 /// What a host and port may be written with (RFC 3986 §3.2, without user information).

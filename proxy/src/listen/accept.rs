@@ -2,7 +2,7 @@
 //! socket closes at once; its connections live on. An address that cannot be bound is tried again every second, and said
 //! in the log each time the reason changes.
 
-use std::{collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -14,10 +14,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Between attempts to bind an address that is taken.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A socket and the task that accepts from it.
+/// A listener's sockets (one, or those of a process before this one) and the tasks that accept from them.
 struct Open {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
 }
 
 /// Follows the configuration until the runtime ends.
@@ -25,18 +33,15 @@ pub async fn follow(worker: Rc<Worker>) {
     let mut open: HashMap<Arc<str>, Open> = HashMap::new();
     let mut complaints: HashMap<Arc<str>, String> = HashMap::new();
     let mut changes = worker.store.changes();
+    let mut handed = worker.sockets.handed();
     loop {
         let missing = reconcile(&worker, &mut open, &mut complaints);
         worker.store.report_bound(worker.number, missing);
-        if missing == 0 {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        } else {
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY) => {}
-            }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY), if missing > 0 => {}
+            // Another process accepts: what waits in the sockets is its.
+            _ = handed.wait_for(|handed| *handed) => return,
         }
     }
 }
@@ -54,7 +59,7 @@ fn reconcile(
             .get(name)
             .is_some_and(|l| l.bind && l.address == socket.address);
         if !keep {
-            socket.task.abort();
+            worker.sockets.forget(worker.number, name);
         }
         keep
     });
@@ -63,17 +68,15 @@ fn reconcile(
         if !listener.bind || open.contains_key(name) {
             continue;
         }
-        match bind(listener.address) {
-            Ok(socket) => {
+        match sockets(worker, name, listener.address) {
+            Ok(sockets) => {
                 complaints.remove(name);
-                let task = tokio::task::spawn_local(accept(worker.clone(), name.clone(), socket));
-                open.insert(
-                    name.clone(),
-                    Open {
-                        address: listener.address,
-                        task,
-                    },
-                );
+                let task = |socket| tokio::task::spawn_local(accept(worker.clone(), name.clone(), socket));
+                let opened = Open {
+                    address: listener.address,
+                    tasks: sockets.into_iter().map(task).collect(),
+                };
+                open.insert(name.clone(), opened);
             }
             Err(error) => {
                 missing += 1;
@@ -86,6 +89,22 @@ fn reconcile(
         }
     }
     missing
+}
+
+/// The sockets of an address: those of a process before this one, or a new one.
+fn sockets(worker: &Worker, name: &Arc<str>, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    let mut sockets = Vec::new();
+    for inherited in worker.sockets.take(address, worker.number) {
+        inherited.set_nonblocking(true)?;
+        sockets.push(TcpListener::from_std(inherited)?);
+    }
+    if sockets.is_empty() {
+        sockets.push(bind(address)?);
+    }
+    for socket in &sockets {
+        worker.sockets.keep(worker.number, name, address, socket);
+    }
+    Ok(sockets)
 }
 
 async fn accept(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener) {

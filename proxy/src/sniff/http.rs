@@ -24,6 +24,8 @@ impl Version {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A longer request line is not looked through.
 const MAX_LINE: usize = 8 << 10;
+/// More line ends before a request line are no request.
+const MAX_EMPTY: usize = 64;
 const MAX_METHOD: usize = 32;
 
 /// Which HTTP these bytes begin.
@@ -39,6 +41,9 @@ pub fn detect(bytes: &[u8]) -> Sniff<Version> {
         .iter()
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
         .count();
+    if start > MAX_EMPTY {
+        return Sniff::Not;
+    }
     request_line(&bytes[start..])
 }
 
@@ -122,5 +127,6 @@ mod tests {
         let long = [b"GET /".as_slice(), &vec![b'a'; MAX_LINE]].concat();
         assert_eq!(detect(&long), Sniff::Not);
         assert_eq!(detect(&[b'A'; 40]), Sniff::Not);
+        assert_eq!(detect(&b"\r\n".repeat(100)), Sniff::Not);
     }
 }

@@ -13,7 +13,7 @@ use mesh_proto::envoy::{
 use super::{At, Result, done, number, open, opt_duration, refuse, required, unsupported};
 use crate::config::{
     hcm::{Http1, Underscores},
-    scalar::Http2,
+    scalar::{Floods, Http2},
 };
 
 /// HTTP/2 must not be told frames or windows it cannot have.
@@ -87,20 +87,30 @@ pub fn http2(value: Option<core::Http2ProtocolOptions>) -> Result<Http2> {
         keepalive_timeout: opt_duration(keepalive.timeout, "connection_keepalive.timeout")?
             .unwrap_or(default.keepalive_timeout),
         allow_connect: take(&mut value.allow_connect),
+        floods: floods(&mut value, default.floods),
     };
-    // Bounds against floods are the h2 library's own; how headers are compressed is not visible to anybody.
+    // Frames to be written do not pile up: nothing is read before they have left. How headers are compressed is not visible
+    // to anybody.
     value.hpack_table_size = None;
     value.max_outbound_frames = None;
     value.max_outbound_control_frames = None;
-    value.max_consecutive_inbound_frames_with_empty_payload = None;
-    value.max_inbound_priority_frames_per_stream = None;
-    value.max_inbound_window_update_frames_per_data_frame_sent = None;
     value.override_stream_error_on_invalid_http_message = None;
     value.stream_error_on_invalid_http_messaging = false;
     value.use_oghttp2_codec = None;
     value.enable_huffman_encoding = None;
     done(&value)?;
     Ok(http2)
+}
+
+fn floods(value: &mut core::Http2ProtocolOptions, default: Floods) -> Floods {
+    Floods {
+        empty_in_a_row: number(&mut value.max_consecutive_inbound_frames_with_empty_payload)
+            .unwrap_or(default.empty_in_a_row),
+        priorities_per_stream: number(&mut value.max_inbound_priority_frames_per_stream)
+            .unwrap_or(default.priorities_per_stream),
+        updates_per_data: number(&mut value.max_inbound_window_update_frames_per_data_frame_sent)
+            .unwrap_or(default.updates_per_data),
+    }
 }
 
 pub fn underscores(action: i32) -> Result<Underscores> {

@@ -30,6 +30,8 @@ pub enum BadHead {
     Value,
     #[error("the target is not a valid URI")]
     Target,
+    #[error("the target has a fragment (#), which is the client's own affair")]
+    Fragment,
     #[error("the HTTP version is not 1.0 or 1.1")]
     Version,
     #[error("the head is larger than {0} bytes (max_request_headers_kb)")]
@@ -57,6 +59,20 @@ impl BadHead {
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What the access log calls it, in Envoy's words where it has them.
+    pub fn details(self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "http1.headers_too_large",
+            Self::TooMany(_) => "http1.too_many_headers",
+            Self::Late => "request_header_timeout",
+            Self::Target | Self::Fragment => "http1.invalid_url",
+            Self::TransferEncoding => "http1.invalid_transfer_encoding",
+            Self::BothLengths => "http1.content_length_and_chunked_not_allowed",
+            Self::Name | Self::Value => "http1.invalid_characters",
+            _ => "http1.codec_error",
         }
     }
 }
@@ -90,7 +106,7 @@ pub fn end(input: &[u8], searched: usize) -> Result<Option<usize>, BadHead> {
     let mut blank = true;
     let mut from = 0;
     if searched > 3 {
-        blank = false;
+        blank = input[..searched].iter().all(|byte| b"\r\n".contains(byte));
         from = searched;
     }
     while let Some(at) = memchr::memchr(b'\n', &input[from..]) {
@@ -129,6 +145,10 @@ pub fn request(head: &Bytes, max_headers: usize, known: &mut Known) -> Result<Re
     };
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::FirstLine)?;
+    // Two parsers could disagree on whether it belongs to the path.
+    if memchr::memchr(b'#', target.as_bytes()).is_some() {
+        return Err(BadHead::Fragment);
+    }
     parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| BadHead::Target)?;
     // Without a path it is the form of CONNECT (RFC 9112, 3.2.3).
     if parts.uri.path_and_query().is_none() && parts.method != Method::CONNECT {

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio::time::timeout;
 
 use super::{
-    Error, Manner,
+    Error,
     encode::{self, Encoder},
     head::{self, BadHead, RequestHead},
     wire::{Body, HIGH, Wire},
@@ -24,8 +24,8 @@ use crate::{
     config::hcm::Hcm,
     conn::io::Io,
     http::{
-        End, HttpConn,
-        body::{Incoming, ResponseBody},
+        End, FIRST_BYTES, HttpConn,
+        body::{Incoming, Limited as _, ResponseBody},
         date::date,
         exchange::{self, Arrived},
     },
@@ -51,7 +51,7 @@ pub async fn serve(http: Rc<HttpConn>, hcm: &Hcm, io: Io) -> Result<(), Error> {
             Ok(Some(head)) => head,
             Ok(None) => return close(&wire).await,
             Err(Error::Head(bad)) => {
-                refuse(&wire, bad).await?;
+                refuse(&http, &wire, hcm, bad).await?;
                 return Err(bad.into());
             }
             Err(error) => return Err(error),
@@ -125,10 +125,8 @@ async fn next(http: &HttpConn, wire: &Wire, hcm: &Hcm) -> Result<Option<RequestH
         // Only a head that comes in pieces needs a timer.
         Come::Part => {
             let rest = poll_fn(|cx| poll_head(cx, wire, limit, false));
-            let come = match hcm.timeouts.request_headers {
-                None => rest.await,
-                Some(limit) => timeout(limit, rest).await.unwrap_or(Err(BadHead::Late.into())),
-            };
+            let limit = hcm.timeouts.request_headers.unwrap_or(FIRST_BYTES);
+            let come = timeout(limit, rest).await.unwrap_or(Err(BadHead::Late.into()));
             match come? {
                 Come::Head(head) => head,
                 Come::Nothing | Come::Part => return Ok(None),
@@ -258,8 +256,10 @@ fn poll_body(
 ) -> Poll<Result<(), Error>> {
     let mut body = Pin::new(body);
     loop {
-        if wire.write(|out| out.len()) >= HIGH {
-            std::task::ready!(wire.poll_flush(cx))?;
+        if wire.write(|out| out.len()) >= HIGH && wire.poll_flush(cx)?.is_pending() {
+            // A peer that does not read is not waited for any longer than one that sends nothing.
+            std::task::ready!(body.as_mut().get_mut().poll_overdue(cx));
+            return Poll::Ready(Err(Error::Source));
         }
         if body.is_end_stream() {
             wire.write(|out| encoder.end(out, None))?;
@@ -316,29 +316,22 @@ async fn rest_discarded(wire: &Rc<Wire>) -> bool {
     timeout(LINGER, rest).await.unwrap_or(false)
 }
 
-/// Answers a request that is not understood.
-async fn refuse(wire: &Wire, bad: BadHead) -> Result<(), Error> {
-    let status = bad.status();
-    let text = format!("{bad}\n");
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(header::CONTENT_LENGTH, text.len().into());
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    headers.insert(header::DATE, date());
-    wire.write(|out| {
-        let (manner, body) = (Manner::default(), Encoder::None);
-        encode::response(
-            out.tail(),
-            Version::HTTP_11,
-            status,
-            &headers,
-            &manner,
-            body,
-            false,
-        );
-        out.tail().put_slice(text.as_bytes());
-    });
-    poll_fn(|cx| wire.poll_flush(cx)).await?;
+/// Answers a request that is not understood, and counts and logs it as any other.
+async fn refuse(http: &Rc<HttpConn>, wire: &Wire, hcm: &Hcm, bad: BadHead) -> Result<(), Error> {
+    match bad {
+        BadHead::Late => http.stats.downstream_rq_header_timeout.inc(),
+        BadHead::TooLarge(_) | BadHead::TooMany(_) => {
+            http.conn.worker.stats.counter("http1.header_overflow").inc();
+        }
+        _ => {}
+    }
+    let asked = Asked {
+        method: Method::GET,
+        version: Version::HTTP_11,
+        persistent: false,
+    };
+    let response = exchange::refuse(http.clone(), bad);
+    respond(http, wire, hcm, asked, response).await?;
     close(wire).await
 }
 

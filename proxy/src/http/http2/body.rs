@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::http::body::RequestBody;
+use crate::http::body::{Limited, RequestBody};
 
 /// A body that is coming in.
 pub struct Body {
@@ -98,7 +98,7 @@ pub struct Sending<B> {
     stream: SendStream<Bytes>,
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> Sending<B> {
+impl<B: HttpBody<Data = Bytes> + Limited + Unpin> Sending<B> {
     pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self { body, stream }
     }
@@ -109,7 +109,16 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Sending<B> {
             // Nothing is taken from the source before there is room for some of it.
             self.stream.reserve_capacity(1);
             if self.stream.capacity() == 0 {
-                match ready!(self.stream.poll_capacity(cx)) {
+                let capacity = match self.stream.poll_capacity(cx) {
+                    Poll::Ready(capacity) => capacity,
+                    Poll::Pending => {
+                        // A peer that opens no window is not waited for any longer than one that sends nothing.
+                        ready!(self.body.poll_overdue(cx));
+                        self.stream.send_reset(Reason::INTERNAL_ERROR);
+                        return Poll::Ready(Err(Unsent::Stream(Reason::INTERNAL_ERROR.into())));
+                    }
+                };
+                match capacity {
                     Some(Ok(_)) => continue,
                     Some(Err(error)) => return Poll::Ready(Err(Unsent::Stream(error))),
                     None => return Poll::Ready(Err(Unsent::Stream(Reason::CANCEL.into()))),

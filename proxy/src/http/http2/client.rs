@@ -23,6 +23,9 @@ use crate::{config::cluster::UpstreamHttp, conn::io::Io, http::body::RequestBody
 /// Streams that one connection carries at a time before another one is opened.
 pub const STREAMS: u32 = 512;
 
+/// The largest head of an answer.
+const HEAD: u32 = 128 * 1024;
+
 /// The way into a connection.
 pub struct Sender {
     requests: SendRequest<Bytes>,
@@ -43,6 +46,7 @@ pub async fn begin(io: Io, http: &UpstreamHttp, address: SocketAddr) -> Result<S
         .initial_connection_window_size(http.http2.initial_connection_window)
         .initial_max_send_streams(STREAMS as usize)
         .enable_push(false)
+        .max_header_list_size(HEAD)
         .handshake(io)
         .await?;
     let closed = Rc::new(Cell::new(false));

@@ -14,6 +14,7 @@ impl Plan<'_> {
         let source = self.exchange.source.borrow();
         let source = source.as_ref().filter(|source| source.failed.get())?;
         let failure = if source.malformed.get() {
+            self.exchange.plan.stats.downstream_cx_protocol_error.inc();
             Failure::BadRequest {
                 why: "the chunks or trailers of the request's body are malformed",
             }

@@ -99,6 +99,7 @@ group! {
         downstream_rq_rx_reset, downstream_rq_tx_reset, downstream_rq_too_large, downstream_rq_timeout,
         downstream_rq_idle_timeout, downstream_rq_header_timeout, downstream_rq_max_duration_reached, downstream_rq_failed_path_normalization,
         downstream_rq_ws_on_non_ws_route, downstream_rq_redirected_with_normalized_path, rs_too_large,
+        downstream_rq_too_many_premature_resets,
         no_route, no_cluster, rq_total, rq_redirect, rq_direct_response, rq_mirrored, rq_mirror_dropped,
         rbac_allowed, rbac_denied, rbac_shadow_allowed, rbac_shadow_denied, jwt_authn_allowed, jwt_authn_denied,
         fault_delays_injected, fault_aborts_injected, fault_faults_overflow, cors_origin_valid, cors_origin_invalid,
