@@ -25,7 +25,7 @@ use mesh_proto::{
 use serde_json::json;
 
 use super::value::{any, duration, metadata};
-use crate::model::{Host, Protocol};
+use crate::model::{Host, Protocol, policy::PortPolicy};
 
 pub mod outbound;
 pub mod policy;
@@ -124,7 +124,7 @@ fn original(name: String, connect_timeout: Duration) -> Cluster {
         name,
         connect_timeout: Some(duration(connect_timeout)),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
-        circuit_breakers: Some(policy::breakers(None)),
+        circuit_breakers: Some(policy::breakers(&PortPolicy::default())),
         ..Cluster::default()
     };
     cluster.set_lb_policy(LbPolicy::ClusterProvided);

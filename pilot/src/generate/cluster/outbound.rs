@@ -108,7 +108,7 @@ pub fn generate(input: &Input) -> Cluster {
                 .unwrap_or(input.connect_timeout),
         )),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
-        circuit_breakers: Some(policy::breakers(input.policy.pool.as_ref())),
+        circuit_breakers: Some(policy::breakers(&input.policy)),
         outlier_detection: input.policy.outliers.as_ref().map(policy::outliers),
         common_lb_config: Some(policy::common(&input.policy)),
         metadata: Some(describe(input)),
@@ -135,6 +135,9 @@ pub fn generate(input: &Input) -> Cluster {
         .into();
     }
     secure(&mut cluster, input);
+    if let Some(version) = input.policy.proxy_protocol {
+        tls::introduce(&mut cluster, version);
+    }
     cluster
 }
 
@@ -189,6 +192,11 @@ fn protocol_options(input: &Input) -> Option<HttpProtocolOptions> {
     }
     let http2 = core::Http2ProtocolOptions {
         max_concurrent_streams: pool.max_concurrent_streams.map(uint),
+        connection_keepalive: pool.http2_keepalive.map(|pings| core::KeepaliveSettings {
+            interval: Some(duration(pings.interval)),
+            timeout: Some(duration(pings.timeout)),
+            ..core::KeepaliveSettings::default()
+        }),
         ..core::Http2ProtocolOptions::default()
     };
     let wants_http2 = pool.h2_upgrade.unwrap_or(input.protocol.is_http2());
@@ -218,6 +226,7 @@ fn protocol_options(input: &Input) -> Option<HttpProtocolOptions> {
     Some(HttpProtocolOptions {
         common_http_protocol_options: said.then_some(common),
         upstream_protocol_options: Some(upstream),
+        outlier_detection: input.policy.outliers.as_ref().and_then(policy::errors),
         ..HttpProtocolOptions::default()
     })
 }
