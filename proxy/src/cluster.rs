@@ -5,6 +5,7 @@
 pub mod connect;
 pub mod discover;
 pub mod pool;
+pub mod recent;
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,10 +13,11 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pool::Pool;
+use recent::Recent;
 
 use crate::{
     balance::{
@@ -23,7 +25,7 @@ use crate::{
         outlier::{Detector, Seen},
     },
     config::{
-        cluster::{Cluster, Kind},
+        cluster::{Cluster, Kind, Thresholds},
         endpoint::Endpoint,
         transport::UpstreamTls,
     },
@@ -35,8 +37,10 @@ use crate::{
     store::{Cell as EndpointCell, Reader},
 };
 
-/// Addresses of original destinations that one cluster remembers.
+/// Addresses of original destinations, or of clients that are told of, that one cluster remembers.
 const MAX_ORIGINS: usize = 10_000;
+/// Connections that tell of one client are of no use to others: they close when they have been idle for so long.
+const CLIENT_IDLE: Duration = Duration::from_secs(30);
 
 /// The clusters one worker has used.
 #[derive(Default)]
@@ -88,6 +92,10 @@ pub struct Upstream {
     endpoints: Option<Arc<EndpointCell>>,
     state: RefCell<State>,
     origins: RefCell<HashMap<SocketAddr, Rc<HostState>>>,
+    /// Endpoints as seen by single clients, where connections tell who that is.
+    clients: RefCell<HashMap<(SocketAddr, Client), Rc<HostState>>>,
+    /// Requests that began lately, where that is what a retry budget counts.
+    recent: Option<RefCell<Recent>>,
     /// Requests in flight, for the circuit breakers.
     pub requests: Cell<u32>,
     pub pending: Cell<u32>,
@@ -107,6 +115,8 @@ struct State {
 /// One endpoint on one worker.
 pub struct HostState {
     pub address: SocketAddr,
+    /// Whom its connections tell of, and where that client wanted to go.
+    pub client: Option<Client>,
     pub pool: Pool,
     /// Connections that carry nothing but HTTP/1.x: for upgrades and HTTP/1.0.
     pub plain_pool: Pool,
@@ -117,10 +127,14 @@ pub struct HostState {
     pub stats: Local<HostStats>,
 }
 
+/// Source and destination of a client's connection.
+pub type Client = (SocketAddr, SocketAddr);
+
 impl HostState {
-    fn new(address: SocketAddr, cluster: &str, shard: &Shard) -> Rc<Self> {
+    fn new(address: SocketAddr, client: Option<Client>, cluster: &str, shard: &Shard) -> Rc<Self> {
         Rc::new(Self {
             address,
+            client,
             pool: Pool::default(),
             plain_pool: Pool::default(),
             spares: Spares::default(),
@@ -145,6 +159,14 @@ impl Picked {
     /// Position in the current set, to avoid it at the next attempt.
     pub fn index(&self) -> Option<u32> {
         self.index
+    }
+
+    /// With connections that tell the endpoint of this client, where the cluster wants that.
+    pub fn on_behalf_of(mut self, client: Client, shard: &Shard) -> Self {
+        if self.upstream.cluster.proxy_protocol.is_some() {
+            self.host = self.upstream.host_of_client(self.host.address, client, shard);
+        }
+        self
     }
 
     /// Tells the outlier detector how it went.
@@ -222,6 +244,8 @@ pub enum NoHost {
 impl Upstream {
     fn new(cluster: Arc<Cluster>, store: &Reader, shard: &Shard) -> Self {
         let stats = shard.cluster(&cluster.name);
+        let budget = |limits: &Thresholds| limits.retry_budget?.interval;
+        let interval = budget(&cluster.breakers.default).max(budget(&cluster.breakers.high));
         let endpoints = store.endpoints(&cluster.name);
         let state = State {
             set: None,
@@ -238,6 +262,8 @@ impl Upstream {
             endpoints,
             state: RefCell::new(state),
             origins: RefCell::default(),
+            clients: RefCell::default(),
+            recent: interval.map(|interval| RefCell::new(Recent::new(interval, Instant::now()))),
             requests: Cell::new(0),
             pending: Cell::new(0),
             retries: Cell::new(0),
@@ -301,7 +327,7 @@ impl Upstream {
         }
         let host = origins
             .entry(address)
-            .or_insert_with(|| HostState::new(address, &self.cluster.name, shard))
+            .or_insert_with(|| HostState::new(address, None, &self.cluster.name, shard))
             .clone();
         let tls = self.cluster.transport.clone();
         Picked {
@@ -312,6 +338,38 @@ impl Upstream {
             index: None,
             generation: 0,
         }
+    }
+
+    fn host_of_client(&self, address: SocketAddr, client: Client, shard: &Shard) -> Rc<HostState> {
+        let mut clients = self.clients.borrow_mut();
+        if clients.len() >= MAX_ORIGINS {
+            clients.retain(|_, host| Rc::strong_count(host) > 1);
+        }
+        clients
+            .entry((address, client))
+            .or_insert_with(|| HostState::new(address, Some(client), &self.cluster.name, shard))
+            .clone()
+    }
+
+    /// A request begins.
+    pub fn begin_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+        if let Some(recent) = &self.recent {
+            recent.borrow_mut().add(Instant::now());
+        }
+    }
+
+    /// May there be one more retry?
+    pub fn may_retry(&self, limits: &Thresholds) -> bool {
+        let limit = match limits.retry_budget {
+            None => limits.retries,
+            Some(budget) => budget.limit(match &self.recent {
+                Some(recent) if budget.interval.is_some() => recent.borrow_mut().count(Instant::now()),
+                // The one that is to be repeated is under way too.
+                _ => self.requests.get().max(1),
+            }),
+        };
+        self.retries.get() < limit
     }
 
     /// Takes over new endpoints, if there are any.
@@ -330,7 +388,7 @@ impl Upstream {
             .iter()
             .map(|host| {
                 old.remove(&host.address)
-                    .unwrap_or_else(|| HostState::new(host.address, &self.cluster.name, shard))
+                    .unwrap_or_else(|| HostState::new(host.address, None, &self.cluster.name, shard))
             })
             .collect();
         for host in &state.hosts {
@@ -353,11 +411,14 @@ impl Upstream {
         for host in &state.hosts {
             closed += host.pool.sweep(limit) + host.plain_pool.sweep(limit) + host.spares.sweep();
         }
-        self.origins.borrow_mut().retain(|_, host| {
+        let mut sweep = |host: &Rc<HostState>, limit: Option<Duration>| {
             closed += host.pool.sweep(limit) + host.plain_pool.sweep(limit) + host.spares.sweep();
             let open = !host.pool.is_empty() || !host.plain_pool.is_empty() || !host.spares.is_empty();
             open || Rc::strong_count(host) > 1
-        });
+        };
+        self.origins.borrow_mut().retain(|_, host| sweep(host, limit));
+        let brief = Some(limit.map_or(CLIENT_IDLE, |limit| limit.min(CLIENT_IDLE)));
+        self.clients.borrow_mut().retain(|_, host| sweep(host, brief));
         self.stats.upstream_cx_idle_timeout.add(closed as u64);
     }
 }

@@ -9,6 +9,7 @@ pub mod tcp;
 mod tests;
 pub mod tls;
 pub mod track;
+mod tunnel;
 
 use std::{
     cell::RefCell,

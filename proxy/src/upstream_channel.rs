@@ -55,6 +55,16 @@ impl Connect for Channels {
             .store
             .endpoints(cluster)
             .ok_or_else(|| format!("there is no cluster {cluster}"))?;
+        let snapshot = self.store.snapshot();
+        if snapshot
+            .clusters
+            .get(cluster)
+            .is_some_and(|known| known.proxy_protocol.is_some())
+        {
+            return Err(format!(
+                "cluster {cluster} wants the PROXY protocol, which is for requests only"
+            ));
+        }
         let set = cell.load();
         let host = set
             .hosts

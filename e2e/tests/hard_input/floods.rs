@@ -132,12 +132,7 @@ fn floods() -> Vec<Flood> {
             None,
             "http2.header_overflow",
         ),
-        flood(
-            "a head that unpacks",
-            frame(1, 0x5, 1, &table),
-            CALM,
-            protocol,
-        ),
+        flood("a head that unpacks", frame(1, 0x5, 1, &table), CALM, protocol),
         flood(
             "PING",
             frame(6, 0, 0, &[0; 8]).repeat(5000),

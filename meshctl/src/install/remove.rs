@@ -289,7 +289,7 @@ async fn pods_gone(client: &Client, removed: &[&Key]) -> anyhow::Result<()> {
     loop {
         let pods = api.list(&ListParams::default().labels("app=citadel")).await;
         let count = pods
-            .map_err(|error| crate::kube_cluster::explain(&error, "listing citadel's pods"))?
+            .map_err(|error| explain(&error, "listing citadel's pods"))?
             .items
             .len();
         if count == 0 {

@@ -8,7 +8,7 @@ use crate::model::{
     endpoint::Locality,
     policy::{
         Algorithm, Balancer, ClientTls, ClientTlsMode, ConnectionPool, HashKey, HashTable, Keepalive,
-        LocalityBalancing, Outliers, PortPolicy, ProxyProtocol, Subset,
+        LocalityBalancing, Outliers, Pings, PortPolicy, ProxyProtocol, RetryBudget, Subset, Tunnel, Warmup,
     },
 };
 
@@ -57,13 +57,22 @@ pub fn convert(
 }
 
 fn traffic_policy(policy: &api::TrafficPolicy) -> TrafficPolicy {
+    let all = port_policy(policy);
     let ports = policy.port_level_settings.iter().filter_map(|entry| {
         let number = port(entry.port.as_ref()?.number);
-        Some((number, port_policy(&entry.as_policy())))
+        let own = port_policy(&entry.as_policy());
+        // What a port cannot say holds for it as for all.
+        let own = PortPolicy {
+            proxy_protocol: all.proxy_protocol,
+            retry_budget: all.retry_budget.clone(),
+            tunnel: all.tunnel.clone(),
+            ..own
+        };
+        Some((number, own))
     });
     TrafficPolicy {
-        all: port_policy(policy),
         ports: ports.collect(),
+        all: all.clone(),
     }
 }
 
@@ -80,7 +89,39 @@ fn port_policy(policy: &api::TrafficPolicy) -> PortPolicy {
                 api::ProxyProtocolVersion::V1 => ProxyProtocol::V1,
                 api::ProxyProtocolVersion::V2 => ProxyProtocol::V2,
             }),
+        retry_budget: policy.retry_budget.as_ref().map(|budget| RetryBudget {
+            percent: budget.percent,
+            min_concurrency: budget.min_retry_concurrency,
+            interval: budget
+                .budget_interval
+                .map(|span| span.0)
+                .filter(|span| !span.is_zero()),
+        }),
+        tunnel: policy.tunnel.as_ref().map(|tunnel| Tunnel {
+            post: tunnel.protocol == "POST",
+            target: match tunnel.target_host.parse::<std::net::Ipv6Addr>() {
+                Ok(address) => format!("[{address}]:{}", tunnel.target_port),
+                Err(_) => format!("{}:{}", tunnel.target_host, tunnel.target_port),
+            },
+        }),
     }
+}
+
+fn warmup(balancer: &api::LoadBalancer) -> Option<Warmup> {
+    let said = balancer.warmup.as_ref();
+    // 1000 as a thousand thousandths; `validate` has seen that it is above 0.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let thousandths = |value: f64| ((value * 1000.0).round() as u32).max(1);
+    Some(Warmup {
+        duration: said
+            .and_then(|warmup| warmup.duration)
+            .or(balancer.warmup_duration_secs)?
+            .0,
+        least: said
+            .and_then(|warmup| warmup.minimum_percent)
+            .and_then(Percent::new),
+        aggression: said.and_then(|warmup| warmup.aggression).map(thousandths),
+    })
 }
 
 fn balancer(balancer: &api::LoadBalancer) -> Balancer {
@@ -115,15 +156,10 @@ fn balancer(balancer: &api::LoadBalancer) -> Balancer {
                 .collect(),
             failover_priority: setting.failover_priority.clone(),
         });
-    let warmup = balancer
-        .warmup
-        .as_ref()
-        .and_then(|warmup| warmup.duration)
-        .or(balancer.warmup_duration_secs);
     Balancer {
         algorithm,
         locality,
-        warmup: warmup.map(|span| span.0),
+        warmup: warmup(balancer),
     }
 }
 
@@ -138,6 +174,11 @@ fn hashing(hash: &api::ConsistentHash) -> Algorithm {
             name: cookie.name.clone(),
             path: cookie.path.clone(),
             ttl: cookie.ttl.map(|span| span.0),
+            attributes: cookie
+                .attributes
+                .iter()
+                .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
+                .collect(),
         },
         (None, None, Some(name)) => HashKey::Query(name.clone()),
         (None, None, None) => HashKey::SourceIp,
@@ -187,6 +228,12 @@ pub fn pool(pool: &api::ConnectionPool) -> ConnectionPool {
         },
         use_client_protocol: http.use_client_protocol,
         max_concurrent_streams: count(http.max_concurrent_streams),
+        http2_keepalive: http.http2_keep_alive.as_ref().and_then(|pings| {
+            Some(Pings {
+                interval: pings.interval?.0,
+                timeout: pings.timeout?.0,
+            })
+        }),
     }
 }
 
@@ -205,6 +252,7 @@ fn outliers(outliers: &api::OutlierDetection) -> Outliers {
         base_ejection_time: outliers.base_ejection_time.map(|span| span.0),
         max_ejection_percent: percent(outliers.max_ejection_percent),
         min_health_percent: percent(outliers.min_health_percent),
+        http_errors: outliers.outlier_detection_http_error_codes.clone(),
     }
 }
 
@@ -275,6 +323,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_port_cannot_say_holds_for_it_as_for_all() {
+        let policy = policy(
+            "host: reviews\n\
+             trafficPolicy: {proxyProtocol: {version: V2}, retryBudget: {percent: 50, budgetInterval: 1s}, \
+             tunnel: {targetHost: 'fd00::1', targetPort: 443}, \
+             portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: RANDOM}}]}\n",
+        );
+        for port in [80, 81] {
+            let effective = policy.effective(port, None);
+            assert_eq!(effective.proxy_protocol, Some(ProxyProtocol::V2), "{port}");
+            assert_eq!(
+                effective.retry_budget.and_then(|budget| budget.interval),
+                Some(Duration::from_secs(1))
+            );
+            assert_eq!(
+                effective.tunnel.map(|tunnel| tunnel.target).as_deref(),
+                Some("[fd00::1]:443")
+            );
+        }
+    }
+
+    #[test]
     fn settings() {
         let policy = policy(
             "host: a.example.com\n\
@@ -283,11 +353,16 @@ mod tests {
         );
         let all = &policy.policy.all;
         let balancer = all.balancer.clone().unwrap();
-        assert_eq!(balancer.warmup, Some(Duration::from_secs(10)));
+        let warmup = balancer.warmup.unwrap();
+        assert_eq!(
+            (warmup.duration, warmup.least, warmup.aggression),
+            (Duration::from_secs(10), None, None)
+        );
         let cookie = HashKey::Cookie {
             name: "c".into(),
             path: String::new(),
             ttl: Some(Duration::ZERO),
+            attributes: Vec::new(),
         };
         assert_eq!(
             balancer.algorithm,

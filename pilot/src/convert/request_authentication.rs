@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn where_keys_are() {
-        let spec = "jwtRules:\n- {issuer: a, jwks: '{}'}\n- {issuer: b, jwksUri: 'https://b/keys'}\n- {issuer: 'https://c'}\n";
+        let spec = "jwtRules:\n- {issuer: a, jwks: '{\"keys\": []}'}\n- {issuer: b, jwksUri: 'https://b/keys'}\n\
+                    - {issuer: 'https://c'}\n";
         let Item::RequestAuthentication(policy) = of_spec(Kind::RequestAuthentication, spec) else {
             panic!("{spec}");
         };
@@ -88,7 +89,7 @@ mod tests {
         assert_eq!(
             keys,
             [
-                &KeySource::Inline("{}".into()),
+                &KeySource::Inline("{\"keys\": []}".into()),
                 &KeySource::Uri("https://b/keys".into()),
                 &KeySource::Issuer("https://c".into()),
             ]
@@ -100,13 +101,13 @@ mod tests {
     fn a_key_set_that_nobody_can_use_is_told() {
         let found = converted(
             Kind::RequestAuthentication,
-            "jwtRules: [{issuer: a, jwks: '{}'}, {issuer: b, jwksUri: 'https://b'}]",
+            "jwtRules: [{issuer: a, jwks: '{\"keys\": []}'}, {issuer: b, jwksUri: 'https://b'}]",
         );
         assert!(matches!(found.meaning, Meaning::Item(_)), "{:?}", found.findings);
         let told = |finding: &&Finding| finding.path == "spec.jwtRules[0].jwks";
         let finding = found.findings.iter().find(told).unwrap();
         assert!(
-            finding.text.contains("no list") && !finding.is_error(),
+            finding.text.contains("no usable key") && !finding.is_error(),
             "{finding}"
         );
     }

@@ -23,7 +23,10 @@ use mesh_proto::{
 use serde_json::json;
 
 use super::value::{any, duration, metadata, socket};
-use crate::model::{Host, Protocol, policy::ConnectionPool};
+use crate::model::{
+    Host, Protocol,
+    policy::{ConnectionPool, PortPolicy},
+};
 
 pub mod outbound;
 pub mod policy;
@@ -109,7 +112,10 @@ fn inbound(name: String, own: &Inbound) -> Cluster {
     let timeout = pool.connect_timeout.unwrap_or(own.connect_timeout);
     let mut cluster = original(name, timeout);
     cluster.upstream_bind_config = Some(bind(own.ipv6));
-    cluster.circuit_breakers = Some(policy::breakers(Some(pool)));
+    cluster.circuit_breakers = Some(policy::breakers(&PortPolicy {
+        pool: Some(pool.clone()),
+        ..PortPolicy::default()
+    }));
     cluster.upstream_connection_options = outbound::keepalive(pool);
     if let Some(endpoint) = own.endpoint {
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
@@ -157,7 +163,7 @@ fn original(name: String, connect_timeout: Duration) -> Cluster {
         name,
         connect_timeout: Some(duration(connect_timeout)),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
-        circuit_breakers: Some(policy::breakers(None)),
+        circuit_breakers: Some(policy::breakers(&PortPolicy::default())),
         ..Cluster::default()
     };
     cluster.set_lb_policy(LbPolicy::ClusterProvided);

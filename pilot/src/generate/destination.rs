@@ -118,11 +118,6 @@ impl Destination<'_> {
             (true, true) if traits.mesh_tls => Mtls::Always,
             (true, true) => Mtls::Never,
         };
-        let mut policy = self.policy.clone();
-        if let Some(balancer) = policy.balancer.as_mut().filter(|_| view.viewer.ours) {
-            // Our own proxy has no slow start; it would refuse the cluster, which is worse than a quick start.
-            balancer.warmup = None;
-        }
         let dns = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
         cluster::outbound::Input {
             host: service.host.clone(),
@@ -136,7 +131,7 @@ impl Destination<'_> {
                 version: String::new(),
                 ..rule.origin.clone()
             }),
-            policy,
+            policy: self.policy.clone(),
             identities,
             mtls,
             identity_source: view.viewer.source.clone(),

@@ -63,6 +63,8 @@ pub struct PortPolicy {
     pub outliers: Option<Outliers>,
     pub tls: Option<ClientTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
+    pub retry_budget: Option<RetryBudget>,
+    pub tunnel: Option<Tunnel>,
 }
 
 impl PortPolicy {
@@ -74,6 +76,8 @@ impl PortPolicy {
             outliers: self.outliers.or_else(|| other.outliers.clone()),
             tls: self.tls.or_else(|| other.tls.clone()),
             proxy_protocol: self.proxy_protocol.or(other.proxy_protocol),
+            retry_budget: self.retry_budget.or_else(|| other.retry_budget.clone()),
+            tunnel: self.tunnel.or_else(|| other.tunnel.clone()),
         }
     }
 }
@@ -84,12 +88,39 @@ pub enum ProxyProtocol {
     V2,
 }
 
+/// How many retries there may be, as a share of the requests under way; instead of a fixed number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RetryBudget {
+    pub percent: Option<Percent>,
+    pub min_concurrency: Option<u32>,
+    /// Requests that began so long ago count, instead of those under way.
+    pub interval: Option<Duration>,
+}
+
+/// TCP goes through an HTTP proxy, which is the destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tunnel {
+    /// By POST instead of CONNECT.
+    pub post: bool,
+    /// Where it leads to: `host:port`.
+    pub target: String,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Balancer {
     pub algorithm: Algorithm,
     pub locality: Option<LocalityBalancing>,
-    /// A new endpoint's share grows over this time.
-    pub warmup: Option<Duration>,
+    pub warmup: Option<Warmup>,
+}
+
+/// How a new endpoint's share grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Warmup {
+    pub duration: Duration,
+    /// Of its share, at first.
+    pub least: Option<Percent>,
+    /// In thousandths.
+    pub aggression: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -114,6 +145,7 @@ pub enum HashKey {
         name: String,
         path: String,
         ttl: Option<Duration>,
+        attributes: Vec<(String, String)>,
     },
     SourceIp,
     Query(String),
@@ -151,6 +183,14 @@ pub struct ConnectionPool {
     pub h2_upgrade: Option<bool>,
     pub use_client_protocol: bool,
     pub max_concurrent_streams: Option<u32>,
+    pub http2_keepalive: Option<Pings>,
+}
+
+/// Pings on HTTP/2 connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pings {
+    pub interval: Duration,
+    pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -171,6 +211,8 @@ pub struct Outliers {
     pub base_ejection_time: Option<Duration>,
     pub max_ejection_percent: Option<Percent>,
     pub min_health_percent: Option<Percent>,
+    /// Statuses that are errors, instead of all from 500; empty: not said.
+    pub http_errors: Vec<u32>,
 }
 
 /// How the client's proxy speaks TLS to the destination.

@@ -245,7 +245,7 @@ mod tests {
         check(
             Kind::DestinationRule,
             "subsets[].trafficPolicy.tunnel.targetHost",
-            |state| matches!(state, State::Refused(_)),
+            |state| matches!(state, State::Partly(_)),
         );
         check(Kind::EnvoyFilter, "priority", |state| {
             matches!(state, State::Planned(_))
@@ -265,13 +265,13 @@ mod tests {
         check(
             Kind::DestinationRule,
             "host: a\nsubsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, \
-             loadBalancer: {simple: RANDOM, warmup: {duration: 1s, aggression: 2}}}]}}]",
-            &["Warning spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.warmup.aggression"],
+             loadBalancer: {simple: RANDOM, zoneAwareLbSetting: {minClusterSize: 2}}}]}}]",
+            &["Warning spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting"],
         );
         check(
-            Kind::DestinationRule,
-            "host: a\ntrafficPolicy: {tunnel: {targetHost: b, targetPort: 80}}",
-            &["Error spec.trafficPolicy.tunnel"],
+            Kind::AuthorizationPolicy,
+            "targetRefs: [{kind: Service, name: a}]",
+            &["Error spec.targetRefs"],
         );
     }
 }

@@ -41,7 +41,50 @@ impl Validate for Gateway {
                     format!("server {:?} is there twice", server.name),
                 );
             }
+            check_beside(&self.servers[..i], server, &at, report);
         }
+    }
+}
+
+/// What servers of one port must have in common, and what tells ports apart.
+fn check_beside(earlier: &[Server], server: &Server, at: &str, report: &mut Report) {
+    let Some(port) = &server.port else { return };
+    let same_name = |other: &&Server| {
+        let other = other.port.as_ref();
+        !port.name.is_empty() && other.is_some_and(|other| other.name == port.name)
+    };
+    if earlier.iter().any(|other| same_name(&other)) {
+        report.error(
+            format!("{at}.port.name"),
+            format!(
+                "another server's port has the name {:?} too; each needs its own",
+                port.name
+            ),
+        );
+    }
+    let other = earlier.iter().find_map(|other| {
+        let own = other.port.as_ref()?;
+        let conflict = own.number == port.number
+            && other.bind == server.bind
+            && begins_with(&own.protocol) != begins_with(&port.protocol);
+        conflict.then_some(own)
+    });
+    if let Some(other) = other {
+        let (number, own, other) = (port.number, &port.protocol, &other.protocol);
+        report.error(
+            format!("{at}.port.protocol"),
+            format!("port {number} is {other} for another server of this Gateway; it cannot be {own} too"),
+        );
+    }
+}
+
+/// What a client says first: servers can share a port only if that is the same.
+fn begins_with(protocol: &str) -> Option<&'static str> {
+    match protocol.to_ascii_uppercase().as_str() {
+        "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => Some("HTTP"),
+        "HTTPS" | "TLS" => Some("TLS"),
+        "TCP" | "MONGO" | "REDIS" => Some("TCP"),
+        _ => None,
     }
 }
 
@@ -126,6 +169,35 @@ mod tests {
             &format!("selector: {{istio: ingressgateway}}\nservers: [{server}]"),
             found,
         );
+    }
+
+    #[test]
+    fn servers_that_cannot_stand_beside_each_other() {
+        let servers = |second: &str| {
+            format!(
+                "selector: {{a: b}}\nservers:\n- {{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*']}}\n- {second}"
+            )
+        };
+        for (second, found) in [
+            (
+                "{port: {number: 80, name: grpc, protocol: GRPC}, hosts: ['a.example']}",
+                &[][..],
+            ),
+            (
+                "{port: {number: 81, name: http, protocol: HTTP}, hosts: ['*']}",
+                &["Error spec.servers[1].port.name"],
+            ),
+            (
+                "{port: {number: 80, name: tcp, protocol: TCP}, hosts: ['*']}",
+                &["Error spec.servers[1].port.protocol"],
+            ),
+            (
+                "{port: {number: 80, name: tcp, protocol: TCP}, bind: 10.0.0.1, hosts: ['*']}",
+                &[],
+            ),
+        ] {
+            expect(Kind::Gateway, &servers(second), found);
+        }
     }
 
     #[test]

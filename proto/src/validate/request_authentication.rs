@@ -38,6 +38,14 @@ impl Validate for RequestAuthentication {
                 &at,
                 report,
             );
+            if !rule.jwks.is_empty()
+                && let Err(why) = key_set(&rule.jwks)
+            {
+                report.error(
+                    format!("{at}.jwks"),
+                    format!("is not a JWK set (RFC 7517): {why}"),
+                );
+            }
             let uri = &rule.jwks_uri;
             if !uri.is_empty() && !uri.starts_with("https://") && !uri.starts_with("http://") {
                 report.error(
@@ -57,6 +65,15 @@ impl Validate for RequestAuthentication {
     }
 }
 
+/// Says what is missing for a set of keys; keys of an unknown kind fall away later.
+fn key_set(text: &str) -> Result<(), String> {
+    let set: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    match set["keys"].is_array() {
+        true => Ok(()),
+        false => Err("it has no list `keys`".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::{kube::Kind, validate::testing::expect};
@@ -65,9 +82,16 @@ mod tests {
     fn policies() {
         expect(
             Kind::RequestAuthentication,
-            "jwtRules: [{issuer: a, jwks: '{}'}]",
+            "jwtRules: [{issuer: a, jwks: '{\"keys\": []}'}, {issuer: b, jwks: '{\"keys\": [{\"kty\": \"RSA\"}]}'}]",
             &[],
         );
+        for jwks in ["{", "{}", "[]", "{\"keys\": 1}"] {
+            expect(
+                Kind::RequestAuthentication,
+                &format!("jwtRules: [{{issuer: a, jwks: '{jwks}'}}]"),
+                &["Error spec.jwtRules[0].jwks"],
+            );
+        }
         expect(
             Kind::RequestAuthentication,
             "jwtRules: [{jwksUri: ftp://x}]",
@@ -75,7 +99,7 @@ mod tests {
         );
         expect(
             Kind::RequestAuthentication,
-            "jwtRules: [{jwks: '{}', timeout: 0s, outputClaimToHeaders: [{header: 'a b'}]}]",
+            "jwtRules: [{jwks: '{\"keys\": []}', timeout: 0s, outputClaimToHeaders: [{header: 'a b'}]}]",
             &[
                 "Error spec.jwtRules[0].issuer",
                 "Error spec.jwtRules[0].timeout",

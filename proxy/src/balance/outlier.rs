@@ -69,9 +69,13 @@ impl Detector {
         let rules = self.rules;
         let state = self.hosts.get_mut(host as usize)?;
         match seen {
-            Seen::Response(status) if status >= 500 => {
+            Seen::Response(status)
+                if rules
+                    .errors
+                    .map_or(status >= 500, |errors| errors.contains(status)) =>
+            {
                 state.server_errors += 1;
-                state.gateway_errors = if GATEWAY_ERRORS.contains(&status) {
+                state.gateway_errors = if rules.errors.is_none() && GATEWAY_ERRORS.contains(&status) {
                     state.gateway_errors + 1
                 } else {
                     0
@@ -163,6 +167,7 @@ impl Detector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::cluster::Statuses;
 
     fn rules() -> Outlier {
         Outlier {
@@ -174,6 +179,7 @@ mod tests {
             base_ejection: Duration::from_secs(30),
             max_ejection: Duration::from_secs(40),
             max_percent: 50,
+            errors: None,
         }
     }
 
@@ -223,6 +229,26 @@ mod tests {
         assert!(!detector.tick(later));
         let second = errors(&mut detector, later).unwrap();
         assert_eq!(second.until - later, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn which_answers_are_errors_can_be_said() {
+        let now = Instant::now();
+        let mut errors = Statuses::default();
+        assert!(errors.insert(429) && errors.insert(503) && !errors.insert(600) && !errors.insert(99));
+        let rules = Outlier {
+            errors: Some(errors),
+            consecutive_gateway: 1,
+            ..rules()
+        };
+        let why = |statuses: [u16; 3]| {
+            let mut detector = Detector::new(rules, 2);
+            let seen = statuses.map(|status| detector.observe(0, Seen::Response(status), now));
+            seen.into_iter().flatten().next().map(|ejected| ejected.why)
+        };
+        assert_eq!(why([429, 503, 429]), Some("consecutive_5xx"));
+        assert_eq!(why([500, 500, 502]), None);
+        assert_eq!(why([429, 500, 429]), None);
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::{
@@ -26,6 +29,8 @@ pub struct Dial {
     /// For TCP and TLS together.
     pub timeout: Duration,
     pub keepalive: Option<TcpKeepalive>,
+    /// Said before anything else, TLS too.
+    pub preface: Option<Box<[u8]>>,
 }
 
 /// What is on the other end.
@@ -67,12 +72,17 @@ pub async fn connect(dial: &Dial) -> Result<Connected, ConnectError> {
 
 async fn connect_untimed(dial: &Dial) -> Result<Connected, ConnectError> {
     let address = dial.address;
-    let tcp = open(dial)
+    let mut tcp = open(dial)
         .await
         .map_err(|error| ConnectError::Tcp { address, error })?;
     let local = tcp
         .local_addr()
         .map_err(|error| ConnectError::Tcp { address, error })?;
+    if let Some(preface) = &dial.preface {
+        tcp.write_all(preface)
+            .await
+            .map_err(|error| ConnectError::Tcp { address, error })?;
+    }
     let Some((config, name)) = &dial.tls else {
         return Ok(Connected {
             io: Io::plain(tcp.into()),

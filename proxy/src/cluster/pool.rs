@@ -3,7 +3,7 @@
 //! While the protocol is not known yet, or is HTTP/2, requests wait for a connection that is being made instead of making
 //! their own. Nothing here is shared between threads.
 //!
-//! Bounds: HTTP/2 streams per connection ([`STREAMS`]); idle connections close after the cluster's idle timeout
+//! Bounds: HTTP/2 streams per connection (the cluster's, at most [`STREAMS`]); idle connections close after the cluster's idle timeout
 //! (`sweep`); the circuit breakers bound the rest.
 
 use std::{
@@ -116,12 +116,13 @@ pub struct Pool {
 
 impl Pool {
     /// An existing connection that can take a request at once.
-    fn existing(&self, want: Want, max_requests: Option<u32>) -> Option<Lease> {
+    fn existing(&self, want: Want, http: &UpstreamHttp) -> Option<Lease> {
+        let (max_requests, streams) = (http.max_requests, STREAMS.min(http.http2.max_concurrent_streams));
         if want != Want::Http1 {
             let mut shared = self.shared.borrow_mut();
             shared.retain(|connection| !connection.sender.is_closed());
             let free = |connection: &&Rc<Shared>| {
-                connection.active.get() < STREAMS
+                connection.active.get() < streams
                     && max_requests.is_none_or(|max| connection.served.get() < max)
             };
             if let Some(connection) = shared.iter().find(free) {
@@ -152,7 +153,7 @@ impl Pool {
         let may_share =
             want == Want::Http2 || want == Want::Negotiated && self.negotiated.get() != Some(false);
         loop {
-            if let Some(lease) = self.existing(want, http.max_requests) {
+            if let Some(lease) = self.existing(want, http) {
                 return Ok(lease);
             }
             if !may_share || self.dialing.get() == 0 {

@@ -119,11 +119,10 @@ pub struct HashPolicy {
 #[derive(Clone, Debug)]
 pub enum HashSource {
     Header(HeaderName),
-    /// With a TTL the cookie is made when absent.
     Cookie {
         name: Box<str>,
-        ttl: Option<Duration>,
-        path: Box<str>,
+        /// A client without the cookie gets one; this follows its value (`; Max-Age=60; HttpOnly`).
+        made: Option<Box<str>>,
     },
     SourceIp,
     Query(Box<str>),

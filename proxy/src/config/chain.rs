@@ -92,11 +92,23 @@ pub struct TcpProxy {
     pub connect_attempts: u32,
     /// Keep one source address on one upstream (ring hash, maglev).
     pub hash_source_ip: bool,
+    /// The endpoint is asked for a way to somewhere else.
+    pub tunnel: Option<Tunnel>,
     pub access_log: Vec<Arc<AccessLog>>,
     /// A log line also when the upstream connection stands.
     pub log_on_connect: bool,
     /// A log line at this interval during the connection.
     pub log_interval: Option<Duration>,
+}
+
+/// What an HTTP proxy is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// `host:port` of the other end.
+    pub authority: Box<str>,
+    /// By POST to `path`, not CONNECT.
+    pub post: bool,
+    pub path: Box<str>,
 }
 
 #[derive(Clone, Debug)]

@@ -24,6 +24,7 @@ pub struct Cluster {
     /// TLS to endpoints that no row of `transport_matches` takes; `None` is plaintext.
     pub transport: Option<Arc<UpstreamTls>>,
     pub transport_matches: Vec<TransportMatch>,
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub http: UpstreamHttp,
     /// Connect from this address.
     pub bind_source: Option<IpAddr>,
@@ -152,8 +153,28 @@ pub struct Thresholds {
     pub pending: u32,
     pub requests: u32,
     pub retries: u32,
-    /// Retries as a share of active requests, in percent, at least the number: instead of `retries`.
-    pub retry_budget: Option<(f64, u32)>,
+    /// Instead of `retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// How many retries there may be for so many requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// Of the requests, in percent.
+    pub percent: f64,
+    /// So many are always possible.
+    pub least: u32,
+    /// The requests are those that began within this time; `None`: those under way.
+    pub interval: Option<Duration>,
+}
+
+impl RetryBudget {
+    /// The number of retries that there may be at a time.
+    pub fn limit(&self, requests: u32) -> u32 {
+        // The cast saturates.
+        let share = (f64::from(requests) * self.percent / 100.0) as u32;
+        share.max(self.least)
+    }
 }
 
 impl Default for Thresholds {
@@ -182,6 +203,38 @@ pub struct Outlier {
     pub max_ejection: Duration,
     /// At most this share of the hosts, in percent; one host may always be taken out.
     pub max_percent: u32,
+    /// Answers that are errors, in place of those from 500 on; they count as 5xx, never as a gateway's.
+    pub errors: Option<Statuses>,
+}
+
+/// A set of HTTP statuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statuses([u64; 10]);
+
+impl Statuses {
+    /// `false`: that is no status.
+    pub fn insert(&mut self, status: u16) -> bool {
+        match self.0.get_mut(usize::from(status) / 64) {
+            Some(word) if (100..600).contains(&status) => {
+                *word |= 1 << (status % 64);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub fn contains(&self, status: u16) -> bool {
+        self.0
+            .get(usize::from(status) / 64)
+            .is_some_and(|word| word & (1 << (status % 64)) != 0)
+    }
+}
+
+/// The form in which an endpoint is told who the client is, before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Debug)]

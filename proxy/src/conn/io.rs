@@ -1,4 +1,4 @@
-//! The byte stream of one connection, downstream or upstream: plain or TLS, with room for bytes that were read ahead
+//! The byte stream of one connection, downstream or upstream: plain, TLS or in a tunnel, with room for bytes that were read ahead
 //! while the protocol was being recognised. One type for all cases, so that the HTTP codecs are compiled once.
 
 use std::{
@@ -90,7 +90,13 @@ pub struct Io {
 enum Kind {
     Plain(Prefixed),
     Tls(Box<TlsStream<Prefixed>>),
+    Tunnel(Box<dyn Stream>),
 }
+
+/// Bytes that go through something else's connection.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for S {}
 
 impl Io {
     pub fn plain(stream: Prefixed) -> Self {
@@ -107,6 +113,13 @@ impl Io {
         }
     }
 
+    pub fn tunnel(stream: impl Stream + 'static) -> Self {
+        Self {
+            ahead: Bytes::new(),
+            kind: Kind::Tunnel(Box::new(stream)),
+        }
+    }
+
     /// Puts bytes back that were read to recognise the protocol.
     pub fn unread(&mut self, bytes: Bytes) {
         self.ahead = bytes;
@@ -120,14 +133,16 @@ impl Io {
                 ..stream
             }),
             Kind::Plain(stream) => Some(stream),
-            Kind::Tls(_) => None,
+            Kind::Tls(_) | Kind::Tunnel(_) => None,
         }
     }
 
-    pub fn tcp(&self) -> &TcpStream {
+    /// The connection itself; `None`: it is not this stream's own.
+    pub fn tcp(&self) -> Option<&TcpStream> {
         match &self.kind {
-            Kind::Plain(stream) => stream.tcp(),
-            Kind::Tls(stream) => stream.get_ref().0.tcp(),
+            Kind::Plain(stream) => Some(stream.tcp()),
+            Kind::Tls(stream) => Some(stream.get_ref().0.tcp()),
+            Kind::Tunnel(_) => None,
         }
     }
 }
@@ -144,6 +159,7 @@ impl AsyncRead for Io {
         match &mut this.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Tunnel(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -153,6 +169,7 @@ impl AsyncWrite for Io {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Tunnel(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -164,6 +181,7 @@ impl AsyncWrite for Io {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Tunnel(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -171,6 +189,7 @@ impl AsyncWrite for Io {
         match &self.kind {
             Kind::Plain(_) => true,
             Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Tunnel(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -178,6 +197,7 @@ impl AsyncWrite for Io {
         match &mut self.get_mut().kind {
             Kind::Plain(_) => Poll::Ready(Ok(())),
             Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tunnel(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -185,6 +205,7 @@ impl AsyncWrite for Io {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tunnel(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

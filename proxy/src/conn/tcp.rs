@@ -17,7 +17,7 @@ use super::{
     copy::{End, Traffic, copy},
     edge,
     io::{Io, Prefixed},
-    learn_manner, refused,
+    learn_manner, refused, tunnel,
 };
 use crate::{
     cluster::{
@@ -26,6 +26,7 @@ use crate::{
     },
     config::{
         chain::TcpProxy,
+        cluster::Protocol,
         flag::{Flag, Flags},
         log::LogType,
     },
@@ -167,20 +168,32 @@ impl Session<'_> {
         for _ in 0..proxy.connect_attempts.max(1) {
             self.attempts += 1;
             let picked = match upstream.pick(&worker.stats, self.conn.origin, hash, worker.random(), &tried) {
-                Ok(picked) => picked,
+                Ok(picked) => {
+                    let facts = &self.conn.facts;
+                    picked.on_behalf_of((facts.remote, facts.local), &worker.stats)
+                }
                 Err(NoHost::Unhealthy | NoHost::NoOrigin) => {
                     self.flags.add(Flag::NoHealthyUpstream);
                     upstream.stats.upstream_cx_none_healthy.inc();
                     return None;
                 }
             };
-            let result = match dial(worker, upstream, &picked, Purpose::Tcp) {
+            let http2 = upstream.cluster.http.protocol == Protocol::Http2;
+            let purpose = match &proxy.tunnel {
+                Some(_) if http2 => Purpose::Http2,
+                _ => Purpose::Tcp,
+            };
+            let result = match dial(worker, upstream, &picked, purpose) {
                 Ok(dial) => {
                     upstream.stats.upstream_cx_total.inc();
                     picked.host.stats.cx_total.inc();
-                    connect(&dial)
-                        .await
-                        .map_err(|error| count_failure(upstream, &error))
+                    let result = match (connect(&dial).await, &proxy.tunnel) {
+                        (Ok(connected), Some(tunnel)) => {
+                            tunnel::open(connected, tunnel, http2, dial.timeout).await
+                        }
+                        (result, _) => result,
+                    };
+                    result.map_err(|error| count_failure(upstream, &error))
                 }
                 Err(error) => Err(error.to_string()),
             };

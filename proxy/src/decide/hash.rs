@@ -38,21 +38,13 @@ fn one(source: &HashSource, facts: &Facts<'_>, random: u64, set_cookie: &mut Opt
         HashSource::Query(name) => {
             matching::query_value(facts.query, name).map(|value| xx64(value.as_bytes()))
         }
-        HashSource::Cookie { name, ttl, path } => {
+        HashSource::Cookie { name, made } => {
             if let Some(value) = matching::cookie(facts, name) {
                 return Some(xx64(value.as_bytes()));
             }
-            let ttl = (*ttl)?;
+            let rest = made.as_ref()?;
             let value = format!("{random:016x}");
-            let mut cookie = format!("{name}=\"{value}\"");
-            if !ttl.is_zero() {
-                cookie.push_str(&format!("; Max-Age={}", ttl.as_secs()));
-            }
-            if !path.is_empty() {
-                cookie.push_str(&format!("; Path={path}"));
-            }
-            cookie.push_str("; HttpOnly");
-            *set_cookie = Some(cookie);
+            *set_cookie = Some(format!("{name}=\"{value}\"{rest}"));
             Some(xx64(value.as_bytes()))
         }
     }
@@ -65,8 +57,6 @@ pub fn address(client: std::net::IpAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
@@ -102,8 +92,7 @@ mod tests {
     fn a_cookie_is_made_once_and_then_kept() {
         let source = HashSource::Cookie {
             name: "user".into(),
-            ttl: Some(Duration::from_secs(60)),
-            path: "/".into(),
+            made: Some("; Max-Age=60; Path=/; SameSite=Lax; HttpOnly".into()),
         };
         let policies = [HashPolicy {
             source,
@@ -113,7 +102,10 @@ mod tests {
             hash(&policies, facts, 42)
         });
         let cookie = first.set_cookie.unwrap();
-        assert_eq!(cookie, "user=\"000000000000002a\"; Max-Age=60; Path=/; HttpOnly");
+        assert_eq!(
+            cookie,
+            "user=\"000000000000002a\"; Max-Age=60; Path=/; SameSite=Lax; HttpOnly"
+        );
         let mut headers = HeaderMap::new();
         headers.insert("cookie", HeaderValue::from_static("user=\"000000000000002a\""));
         let again = with_facts("GET", "x", "/", &headers, |facts| hash(&policies, facts, 43));

@@ -8,6 +8,7 @@ use socket2::TcpKeepalive;
 use crate::{
     cluster::{Picked, Upstream, connect::Dial},
     config::{scalar::Keepalive, transport::UpstreamTls},
+    sniff::proxy_protocol,
     tls::{SetupError, client::Purpose},
     worker::Worker,
 };
@@ -36,6 +37,9 @@ pub fn dial(
         tls,
         timeout: cluster.connect_timeout,
         keepalive: cluster.keepalive.as_ref().map(keepalive),
+        preface: cluster
+            .proxy_protocol
+            .map(|version| proxy_protocol::written(version, picked.host.client).into()),
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri};
 
 use super::{
     body::{Incoming, RequestBody, ResponseBody},
@@ -78,7 +78,7 @@ pub struct Flight(Rc<Upstream>);
 
 impl Flight {
     fn new(upstream: &Rc<Upstream>) -> Self {
-        upstream.requests.set(upstream.requests.get() + 1);
+        upstream.begin_request();
         upstream.stats.upstream_rq_active.inc();
         upstream.stats.upstream_rq_total.inc();
         Self(upstream.clone())
@@ -110,6 +110,8 @@ struct Plan<'a> {
     /// The request asks to switch protocols.
     upgrade: bool,
     hash: Option<u64>,
+    /// For a client that had none, to keep it with its endpoint.
+    cookie: Option<String>,
     retry: Option<Arc<Retry>>,
     count_attempts: bool,
 }
@@ -174,7 +176,7 @@ pub async fn forward(
     if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::switch(exchange, answer);
     }
-    Ok(respond(exchange, answer))
+    Ok(respond(exchange, answer, plan.cookie.as_deref()))
 }
 
 fn plan<'a>(
@@ -189,15 +191,16 @@ fn plan<'a>(
     let connection = exchange.http.conn.connection();
     let route = decision.route(config);
     let worker = &exchange.http.conn.worker;
-    let (target, host, hash) = {
+    let (target, host, hashed) = {
         let facts = head.facts(&connection);
         let target = decide::rewrite::path(forward, &route.matches.path, facts.path, facts.query)
             .and_then(|path| uri::PathAndQuery::try_from(path).ok());
         let host = decide::rewrite::host(forward, decision.choice(config), &facts);
-        let hash = (!forward.hash.is_empty())
-            .then(|| decide::hash::hash(&forward.hash, &facts, worker.random()).value)
-            .flatten();
-        (target, host, hash)
+        let hashed = match forward.hash.as_slice() {
+            [] => decide::hash::Hashed::default(),
+            policies => decide::hash::hash(policies, &facts, worker.random()),
+        };
+        (target, host, hashed)
     };
     if let Some(target) = &target {
         exchange.rewritten(target.as_str());
@@ -255,7 +258,8 @@ fn plan<'a>(
         http2: head.version == Version::HTTP_2,
         http10: head.version == Version::HTTP_10,
         upgrade,
-        hash,
+        hash: hashed.value,
+        cookie: hashed.set_cookie,
         retry,
         count_attempts: decision.vhost(config).request_attempt_count,
     }
@@ -281,6 +285,8 @@ impl Plan<'_> {
         let retries = self.retry.as_ref().map_or(0, |retry| retry.retries);
         let mut number = 0;
         let mut repeated = false;
+        // While a retry is under way the circuit breaker knows of it, also when the exchange is dropped.
+        let mut retrying: Option<Retrying> = None;
         loop {
             number += 1;
             let last = number > retries;
@@ -303,6 +309,7 @@ impl Plan<'_> {
                     }
                 }
             };
+            drop(retrying.take());
             match attempt {
                 Attempt::Answer(mut answer) => {
                     let unsent = answer.response.headers_mut().remove(carry::UNSENT).is_some()
@@ -352,7 +359,7 @@ impl Plan<'_> {
                     }
                 }
             }
-            self.wait(number).await;
+            retrying = self.wait(number).await;
         }
     }
 
@@ -380,23 +387,22 @@ impl Plan<'_> {
         if !self.can_be_sent_again() || !again::wanted(retry, outcome) {
             return false;
         }
-        let limit = self.thresholds().retries;
-        if self.upstream.retries.get() >= limit {
+        if !self.upstream.may_retry(self.thresholds()) {
             self.upstream.stats.upstream_rq_retry_overflow.inc();
             return false;
         }
         true
     }
 
-    async fn wait(&self, number: u32) {
-        let Some(retry) = &self.retry else { return };
+    async fn wait(&self, number: u32) -> Option<Retrying> {
+        let retry = self.retry.as_ref()?;
         self.upstream.stats.upstream_rq_retry.inc();
         let upstream = self.upstream.clone();
         upstream.retries.set(upstream.retries.get() + 1);
-        // The count must go down even if the exchange is dropped while it waits.
-        let _retrying = Retrying(upstream);
+        let retrying = Retrying(upstream);
         let pause = again::backoff(retry, number, self.exchange.http.conn.worker.random());
         tokio::time::sleep(pause).await;
+        Some(retrying)
     }
 
     fn thresholds(&self) -> &Thresholds {
@@ -422,6 +428,8 @@ impl Plan<'_> {
         let origin = self.exchange.http.conn.origin;
         match upstream.pick(&worker.stats, origin, self.hash, worker.random(), tried) {
             Ok(picked) => {
+                let facts = &self.exchange.http.conn.facts;
+                let picked = picked.on_behalf_of((facts.remote, facts.local), &worker.stats);
                 self.note_upstream(&picked, number);
                 Ok((picked, Flight::new(upstream)))
             }
@@ -721,7 +729,7 @@ impl Plan<'_> {
     }
 }
 
-/// A retry that is waiting, for the circuit breaker.
+/// A retry that waits or is under way, for the circuit breaker.
 struct Retrying(Rc<Upstream>);
 
 impl Drop for Retrying {
@@ -744,7 +752,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 }
 
 /// The upstream's answer as the downstream gets it.
-fn respond(exchange: &Rc<Exchange>, answer: Answer) -> Response<ResponseBody> {
+fn respond(exchange: &Rc<Exchange>, answer: Answer, cookie: Option<&str>) -> Response<ResponseBody> {
     let Answer {
         response,
         mut manner,
@@ -752,6 +760,9 @@ fn respond(exchange: &Rc<Exchange>, answer: Answer) -> Response<ResponseBody> {
     } = answer;
     let (mut parts, incoming) = response.into_parts();
     carry::strip_connection_headers(&mut parts.headers);
+    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+        parts.headers.append(header::SET_COOKIE, cookie);
+    }
     parts.version = if exchange.http.http2 {
         Version::HTTP_2
     } else {

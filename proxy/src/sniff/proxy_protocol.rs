@@ -1,9 +1,10 @@
 //! The PROXY protocol, versions 1 and 2 (<https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt>): who the client
-//! is, told by a load balancer in front of us.
+//! is, told by a load balancer in front of us, or told by us.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::Sniff;
+use crate::config::cluster::ProxyProtocol;
 
 /// A header: how many bytes it takes, and the addresses it tells (nothing for health checks of the balancer itself).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,58 @@ pub fn header(bytes: &[u8]) -> Sniff<Header> {
     } else {
         Sniff::Not
     }
+}
+
+/// The header that tells of a client and of the address that it wanted; `None`: the connection is the proxy's own, or
+/// nobody knows.
+pub fn written(version: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    // Both in one family, as the header has room for one.
+    let addresses = addresses.map(
+        |(from, to)| match (from.ip().to_canonical(), to.ip().to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (IpAddr::V4(a), IpAddr::V4(b), from.port(), to.port()),
+            (a, b) => (IpAddr::V6(wide(a)), IpAddr::V6(wide(b)), from.port(), to.port()),
+        },
+    );
+    match version {
+        ProxyProtocol::V1 => match addresses {
+            None => b"PROXY UNKNOWN\r\n".to_vec(),
+            Some((from, to, port, wanted)) => {
+                let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+                format!("PROXY {family} {from} {to} {port} {wanted}\r\n").into_bytes()
+            }
+        },
+        ProxyProtocol::V2 => written2(addresses),
+    }
+}
+
+fn wide(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+fn written2(addresses: Option<(IpAddr, IpAddr, u16, u16)>) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    let Some((from, to, port, wanted)) = addresses else {
+        header.extend([0x20, 0, 0, 0]);
+        return header;
+    };
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.extend([0x21, 0x11, 0, 12]);
+            header.extend(from.octets());
+            header.extend(to.octets());
+        }
+        (from, to) => {
+            header.extend([0x21, 0x21, 0, 36]);
+            header.extend(wide(from).octets());
+            header.extend(wide(to).octets());
+        }
+    }
+    header.extend(port.to_be_bytes());
+    header.extend(wanted.to_be_bytes());
+    header
 }
 
 fn version1(bytes: &[u8]) -> Sniff<Header> {
@@ -159,6 +212,38 @@ mod tests {
         ] {
             assert_eq!(header(bad), Sniff::Not, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let four = (address("192.168.0.1:56324"), address("192.168.0.11:443"));
+        let six = (address("[fd00::1]:1"), address("[fd00::2]:65535"));
+        let mixed = (address("10.0.0.1:1"), address("[fd00::2]:2"));
+        let mapped = (address("[::ffff:10.0.0.1]:1"), address("10.0.0.2:2"));
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            for (told, expect) in [
+                (Some(four), Some(four)),
+                (Some(six), Some(six)),
+                (Some(mixed), Some((address("[::ffff:10.0.0.1]:1"), mixed.1))),
+                (Some(mapped), Some((address("10.0.0.1:1"), mapped.1))),
+                (None, None),
+            ] {
+                let bytes = written(version, told);
+                let expect = Header {
+                    length: bytes.len(),
+                    addresses: expect,
+                };
+                assert_eq!(header(&bytes), Sniff::Found(expect), "{version:?} {told:?}");
+            }
+        }
+        assert_eq!(
+            written(ProxyProtocol::V1, Some(four)),
+            b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n"
+        );
+        assert_eq!(
+            written(ProxyProtocol::V2, Some(four))[12..16],
+            [0x21, 0x11, 0, 12]
+        );
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn generate(input: &Input) -> Cluster {
                 .unwrap_or(input.connect_timeout),
         )),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
-        circuit_breakers: Some(policy::breakers(input.policy.pool.as_ref())),
+        circuit_breakers: Some(policy::breakers(&input.policy)),
         outlier_detection: input.policy.outliers.as_ref().map(policy::outliers),
         common_lb_config: Some(policy::common(&input.policy)),
         metadata: Some(describe(input)),
@@ -127,7 +127,8 @@ pub fn generate(input: &Input) -> Cluster {
         DiscoveryType::OriginalDst => cluster.set_lb_policy(LbPolicy::ClusterProvided),
         _ => resolve(&mut cluster, input),
     }
-    if let Some(options) = protocol_options(&pool, input.protocol, input.protocol.is_auto()) {
+    if let Some(mut options) = protocol_options(&pool, input.protocol, input.protocol.is_auto()) {
+        options.outlier_detection = input.policy.outliers.as_ref().and_then(policy::errors);
         let options = any(&options);
         cluster.typed_extension_protocol_options = [(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
@@ -136,6 +137,9 @@ pub fn generate(input: &Input) -> Cluster {
         .into();
     }
     secure(&mut cluster, input);
+    if let Some(version) = input.policy.proxy_protocol {
+        tls::introduce(&mut cluster, version);
+    }
     cluster
 }
 
@@ -193,6 +197,11 @@ pub(super) fn protocol_options(
     }
     let http2 = core::Http2ProtocolOptions {
         max_concurrent_streams: pool.max_concurrent_streams.map(uint),
+        connection_keepalive: pool.http2_keepalive.map(|pings| core::KeepaliveSettings {
+            interval: Some(duration(pings.interval)),
+            timeout: Some(duration(pings.timeout)),
+            ..core::KeepaliveSettings::default()
+        }),
         ..core::Http2ProtocolOptions::default()
     };
     let wants_http2 = pool.h2_upgrade.unwrap_or(protocol.is_http2());

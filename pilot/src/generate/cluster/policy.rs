@@ -1,40 +1,84 @@
 //! How a cluster balances, what it bounds, and when it stops trusting an endpoint.
 
 use mesh_proto::envoy::{
-    config::cluster::v3::{
-        CircuitBreakers, Cluster, OutlierDetection,
-        circuit_breakers::Thresholds,
-        cluster::{
-            CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
-            RoundRobinLbConfig, SlowStartConfig,
-            common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
+    config::{
+        cluster::v3::{
+            CircuitBreakers, Cluster, OutlierDetection,
+            circuit_breakers::{Thresholds, thresholds},
+            cluster::{
+                CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
+                RoundRobinLbConfig, SlowStartConfig,
+                common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
+            },
         },
+        common::matcher::v3::{HttpHeadersMatch, MatchPredicate, match_predicate},
+        core::v3::RuntimeDouble,
+        route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
     },
+    extensions::upstreams::http::v3::http_protocol_options,
     r#type::v3::Percent,
 };
 
 use crate::{
-    generate::value::{duration, uint, uint64},
-    model::policy::{Algorithm, Balancer, ConnectionPool, HashTable, Outliers, PortPolicy},
+    generate::value::{duration, exact, uint, uint64},
+    model::policy::{Algorithm, Balancer, HashTable, Outliers, PortPolicy, RetryBudget, Warmup},
 };
 
 /// Without limits of the user's there are none: Envoy's own defaults (1024) surprise people, and a proxy that serves one
 /// workload is bounded by that workload.
-pub fn breakers(pool: Option<&ConnectionPool>) -> CircuitBreakers {
+pub fn breakers(policy: &PortPolicy) -> CircuitBreakers {
     let limit = |value: Option<u32>| Some(uint(value.filter(|n| *n > 0).unwrap_or(u32::MAX)));
-    let pool = pool.cloned().unwrap_or_default();
+    let pool = policy.pool.clone().unwrap_or_default();
     let thresholds = Thresholds {
         max_connections: limit(pool.max_connections),
         max_pending_requests: limit(pool.max_pending),
         max_requests: limit(pool.max_requests),
         max_retries: limit(pool.max_retries),
         track_remaining: true,
+        retry_budget: policy.retry_budget.as_ref().map(retry_budget),
         ..Thresholds::default()
     };
     CircuitBreakers {
         thresholds: vec![thresholds],
         ..CircuitBreakers::default()
     }
+}
+
+/// What the user leaves out is Envoy's default, which is Istio's: 20 %, at least 3.
+fn retry_budget(budget: &RetryBudget) -> thresholds::RetryBudget {
+    thresholds::RetryBudget {
+        budget_percent: budget.percent.map(|percent| Percent {
+            value: percent.as_f64(),
+        }),
+        min_retry_concurrency: budget.min_concurrency.map(uint),
+        budget_interval: budget.interval.map(duration),
+    }
+}
+
+/// Which answers are errors, where the user says so.
+pub fn errors(outliers: &Outliers) -> Option<http_protocol_options::OutlierDetection> {
+    use match_predicate::{MatchSet, Rule};
+    let is = |status: &u32| MatchPredicate {
+        rule: Some(Rule::HttpResponseHeadersMatch(HttpHeadersMatch {
+            headers: vec![HeaderMatcher {
+                name: ":status".to_owned(),
+                header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(exact(&status.to_string()))),
+                ..HeaderMatcher::default()
+            }],
+        })),
+    };
+    let mut rules: Vec<MatchPredicate> = outliers.http_errors.iter().map(is).collect();
+    let matcher = match rules.len() {
+        0 => return None,
+        1 => rules.pop(),
+        // Envoy wants at least two in a set.
+        _ => Some(MatchPredicate {
+            rule: Some(Rule::OrMatch(MatchSet { rules })),
+        }),
+    };
+    Some(http_protocol_options::OutlierDetection {
+        error_matcher: matcher,
+    })
 }
 
 pub fn outliers(outliers: &Outliers) -> OutlierDetection {
@@ -84,10 +128,7 @@ pub fn common(policy: &PortPolicy) -> CommonLbConfig {
 pub fn balance(cluster: &mut Cluster, balancer: Option<&Balancer>) {
     let default = Balancer::default();
     let balancer = balancer.unwrap_or(&default);
-    let slow_start = balancer.warmup.map(|window| SlowStartConfig {
-        slow_start_window: Some(duration(window)),
-        ..SlowStartConfig::default()
-    });
+    let slow_start = balancer.warmup.map(slow_start);
     let policy = match &balancer.algorithm {
         Algorithm::RoundRobin => {
             cluster.lb_config = slow_start.map(|slow_start| {
@@ -129,4 +170,18 @@ pub fn balance(cluster: &mut Cluster, balancer: Option<&Balancer>) {
         }
     };
     cluster.set_lb_policy(policy);
+}
+
+/// Envoy names a key under which the aggression could be changed at run time; nobody does.
+fn slow_start(warmup: Warmup) -> SlowStartConfig {
+    SlowStartConfig {
+        slow_start_window: Some(duration(warmup.duration)),
+        aggression: warmup.aggression.map(|thousandths| RuntimeDouble {
+            default_value: f64::from(thousandths) / 1000.0,
+            runtime_key: "slow_start.aggression".to_owned(),
+        }),
+        min_weight_percent: warmup.least.map(|percent| Percent {
+            value: percent.as_f64(),
+        }),
+    }
 }

@@ -188,3 +188,85 @@ spec: {clusterIP: 10.96.0.9, selector: {app: telemetry}, ports: [{name: grpc, po
     );
     assert!(pages.get("transport_socket").is_none());
 }
+
+const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+fn with_policy(policy: &str) -> Value {
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+         metadata: {{name: r, namespace: default}}\n\
+         spec: {{host: reviews, trafficPolicy: {policy}}}\n"
+    );
+    cluster(&rule, REVIEWS)
+}
+
+#[test]
+fn new_endpoints_begin_as_slowly_as_the_rule_says() {
+    let cluster = with_policy(
+        "{loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 5, aggression: 1.5}}}",
+    );
+    let slow = &cluster["round_robin_lb_config"]["slow_start_config"];
+    assert_eq!(slow["slow_start_window"], "30s");
+    assert_eq!(slow["min_weight_percent"]["value"], 5.0);
+    assert_eq!(slow["aggression"]["default_value"], 1.5);
+    let plain = with_policy("{loadBalancer: {simple: LEAST_REQUEST, warmupDurationSecs: 10s}}");
+    let slow = &plain["least_request_lb_config"]["slow_start_config"];
+    assert_eq!(slow, &json!({"slow_start_window": "10s"}));
+}
+
+#[test]
+fn retries_have_a_budget() {
+    let said = with_policy("{retryBudget: {percent: 25, minRetryConcurrency: 7, budgetInterval: 2s}}");
+    assert_eq!(
+        said["circuit_breakers"]["thresholds"][0]["retry_budget"],
+        json!({"budget_percent": {"value": 25.0}, "min_retry_concurrency": 7, "budget_interval": "2s"})
+    );
+    let unsaid = with_policy("{connectionPool: {http: {maxRetries: 4}}}");
+    let thresholds = &unsaid["circuit_breakers"]["thresholds"][0];
+    assert!(thresholds.get("retry_budget").is_none() && thresholds["max_retries"] == 4);
+}
+
+#[test]
+fn which_answers_are_errors_is_told() {
+    let matcher = |codes: &str| {
+        let policy = format!("{{outlierDetection: {{outlierDetectionHttpErrorCodes: [{codes}]}}}}");
+        let cluster = with_policy(&policy);
+        cluster["typed_extension_protocol_options"][OPTIONS]["outlier_detection"]["error_matcher"].clone()
+    };
+    let one = |code: &str| json!({"http_response_headers_match": {"headers": [{"name": ":status", "string_match": {"exact": code}}]}});
+    assert_eq!(matcher("429"), one("429"));
+    assert_eq!(
+        matcher("429, 503"),
+        json!({"or_match": {"rules": [one("429"), one("503")]}})
+    );
+    assert_eq!(matcher(""), Value::Null);
+}
+
+#[test]
+fn connections_are_kept_alive_by_pings() {
+    let cluster = with_policy(
+        "{connectionPool: {http: {h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 10s, timeout: 2s}}}}",
+    );
+    let options = &cluster["typed_extension_protocol_options"][OPTIONS]["explicit_http_config"];
+    assert_eq!(
+        options["http2_protocol_options"]["connection_keepalive"],
+        json!({"interval": "10s", "timeout": "2s"})
+    );
+}
+
+#[test]
+fn the_proxy_protocol_stands_outside_of_whatever_secures_the_connection() {
+    let automatic = with_policy("{proxyProtocol: {version: V2}}");
+    for (row, inner) in [
+        (0, "envoy.transport_sockets.tls"),
+        (1, "envoy.transport_sockets.raw_buffer"),
+    ] {
+        let socket = &automatic["transport_socket_matches"][row]["transport_socket"];
+        assert_eq!(socket["name"], "envoy.transport_sockets.upstream_proxy_protocol");
+        assert_eq!(socket["typed_config"]["config"]["version"], "V2");
+        assert_eq!(socket["typed_config"]["transport_socket"]["name"], inner);
+    }
+    let plain = with_policy("{proxyProtocol: {version: V1}, tls: {mode: DISABLE}}");
+    let inner = &plain["transport_socket"]["typed_config"]["transport_socket"]["name"];
+    assert_eq!(inner, "envoy.transport_sockets.raw_buffer");
+}

@@ -7,10 +7,14 @@ use mesh_proto::envoy::r#type::matcher::v3::StringMatcher;
 use mesh_proto::{
     envoy::{
         config::{
-            cluster::v3::cluster::TransportSocketMatch,
-            core::v3::{self as core, config_source::ConfigSourceSpecifier},
+            cluster::v3::{Cluster, cluster::TransportSocketMatch},
+            core::v3::{
+                self as core, ProxyProtocolConfig, config_source::ConfigSourceSpecifier,
+                proxy_protocol_config,
+            },
         },
         extensions::transport_sockets::{
+            proxy_protocol::v3::ProxyProtocolUpstreamTransport,
             raw_buffer::v3::RawBuffer,
             tls::v3::{
                 CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
@@ -27,7 +31,7 @@ use crate::{
     generate::value::{ads, any, exact, file, grpc, object, transport_socket},
     model::{
         Protocol,
-        policy::{ClientTls, ClientTlsMode},
+        policy::{ClientTls, ClientTlsMode, ProxyProtocol},
     },
 };
 
@@ -35,6 +39,7 @@ pub const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 /// Where Debian and its kin keep the roots of the public web. Envoy has no word for "the system's".
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub const RAW_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
+const PROXY_PROTOCOL_SOCKET: &str = "envoy.transport_sockets.upstream_proxy_protocol";
 
 /// Where a proxy finds its own certificate and the mesh's roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -174,6 +179,29 @@ pub fn automatic(mesh: core::TransportSocket) -> Vec<TransportSocketMatch> {
 
 pub fn raw_socket() -> core::TransportSocket {
     transport_socket(RAW_SOCKET, any(&RawBuffer::default()))
+}
+
+/// Tells the server who the client is, before all else that the cluster's connections say.
+pub fn introduce(cluster: &mut Cluster, version: ProxyProtocol) {
+    let version = match version {
+        ProxyProtocol::V1 => proxy_protocol_config::Version::V1,
+        ProxyProtocol::V2 => proxy_protocol_config::Version::V2,
+    };
+    let wrap = |inner: Option<core::TransportSocket>| {
+        let transport = ProxyProtocolUpstreamTransport {
+            config: Some(ProxyProtocolConfig {
+                version: version.into(),
+                ..ProxyProtocolConfig::default()
+            }),
+            transport_socket: Some(inner.unwrap_or_else(raw_socket)),
+            ..ProxyProtocolUpstreamTransport::default()
+        };
+        transport_socket(PROXY_PROTOCOL_SOCKET, any(&transport))
+    };
+    for row in &mut cluster.transport_socket_matches {
+        row.transport_socket = Some(wrap(row.transport_socket.take()));
+    }
+    cluster.transport_socket = Some(wrap(cluster.transport_socket.take()));
 }
 
 /// TLS as a DestinationRule wants it, to a server outside of the mesh's own identities.

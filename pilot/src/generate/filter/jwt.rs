@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn several_issuers_and_demanded_tokens() {
-        let value = filter("[{issuer: b, jwks: '{}'}, {issuer: a, jwksUri: 'https://a/keys'}]").unwrap();
+        let value =
+            filter("[{issuer: b, jwks: '{\"keys\": []}'}, {issuer: a, jwksUri: 'https://a/keys'}]").unwrap();
         assert_eq!(
             value["providers"]["origins-0"]["issuer"], "a",
             "in the order of issuers"
@@ -197,7 +198,7 @@ mod tests {
             value["rules"][0]["requires"]["requires_any"]["requirements"],
             json!([{"provider_name": "origins-0"}, {"provider_name": "origins-1"}, all])
         );
-        let value = filter("[{issuer: b, jwks: '{}', presence: REQUIRED}]").unwrap();
+        let value = filter("[{issuer: b, jwks: '{\"keys\": []}', presence: REQUIRED}]").unwrap();
         assert_eq!(
             value["rules"][0]["requires"],
             json!({"provider_name": "origins-0"})

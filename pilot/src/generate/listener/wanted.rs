@@ -18,6 +18,7 @@ use crate::{
     },
     model::{
         GatewayRef, Host, Labels, Service, ServicePort,
+        policy::{Algorithm, HashKey, PortPolicy},
         route::{TcpMatch, TlsMatch, WeightedDestination},
     },
     view::View,
@@ -78,11 +79,13 @@ fn add(
     http_ports: &BTreeSet<u16>,
     all: &mut BTreeMap<(String, u16), outbound::Tcp>,
 ) {
-    let plain = Target::only(mesh_proto::names::outbound_cluster(
-        port.number,
-        "",
-        service.host.as_str(),
-    ));
+    let plain = vec![Target {
+        weight: 1,
+        ..target(
+            mesh_proto::names::outbound_cluster(port.number, "", service.host.as_str()),
+            view.policy(service).map(|rule| rule.effective(port.number, None)),
+        )
+    }];
     let chains = chains(view, service, port);
     let rest = rest(view, service, port).unwrap_or_else(|| plain.clone());
     let idle = view
@@ -256,8 +259,11 @@ fn targets(view: &View<'_>, destinations: &[WeightedDestination], port: u16) -> 
     let mut targets: Vec<Target> = destinations
         .iter()
         .map(|own| Target {
-            cluster: route::sidecar::cluster(view, &own.destination, port),
             weight: own.weight,
+            ..target(
+                route::sidecar::cluster(view, &own.destination, port),
+                route::sidecar::policy(view, &own.destination, port),
+            )
         })
         .collect();
     // Among several, one without a weight gets nothing.
@@ -265,6 +271,26 @@ fn targets(view: &View<'_>, destinations: &[WeightedDestination], port: u16) -> 
         targets.retain(|target| target.weight > 0);
     }
     targets
+}
+
+/// A cluster, with what its policy says about connections to it.
+fn target(cluster: String, policy: Option<PortPolicy>) -> Target {
+    let policy = policy.unwrap_or_default();
+    let by_source = policy.balancer.is_some_and(|balancer| {
+        matches!(
+            balancer.algorithm,
+            Algorithm::Hash {
+                on: HashKey::SourceIp,
+                ..
+            }
+        )
+    });
+    Target {
+        cluster,
+        weight: 0,
+        tunnel: policy.tunnel,
+        by_source,
+    }
 }
 
 fn gateways(view: &View<'_>) -> Vec<Input> {

@@ -8,7 +8,9 @@ use mesh_proto::envoy::config::{
         route::Action,
         route_action::{
             ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy,
-            hash_policy::{ConnectionProperties, Cookie, Header, PolicySpecifier, QueryParameter},
+            hash_policy::{
+                ConnectionProperties, Cookie, CookieAttribute, Header, PolicySpecifier, QueryParameter,
+            },
         },
         weighted_cluster::{self, ClusterWeight},
     },
@@ -197,11 +199,22 @@ fn hash(key: &HashKey) -> HashPolicy {
             header_name: name.clone(),
             ..Header::default()
         }),
-        HashKey::Cookie { name, path, ttl } => PolicySpecifier::Cookie(Cookie {
+        HashKey::Cookie {
+            name,
+            path,
+            ttl,
+            attributes,
+        } => PolicySpecifier::Cookie(Cookie {
             name: name.clone(),
             path: path.clone(),
             ttl: ttl.map(duration),
-            ..Cookie::default()
+            attributes: attributes
+                .iter()
+                .map(|(name, value)| CookieAttribute {
+                    name: name.clone(),
+                    value: value.clone(),
+                })
+                .collect(),
         }),
         HashKey::SourceIp => PolicySpecifier::ConnectionProperties(ConnectionProperties { source_ip: true }),
         HashKey::Query(name) => PolicySpecifier::QueryParameter(QueryParameter { name: name.clone() }),

@@ -12,7 +12,7 @@ use super::{Input, Rest, Rule, Target, VirtualHost, retry, rule};
 use crate::{
     model::{
         GatewayRef, Host, Service, VirtualService,
-        policy::{Algorithm, HashKey},
+        policy::{Algorithm, HashKey, PortPolicy},
         route::{Destination, HeaderChanges, HttpAction, HttpDestination, HttpMatch, HttpRoute},
     },
     view::View,
@@ -288,6 +288,12 @@ pub fn cluster(view: &View<'_>, destination: &Destination, asked: u16) -> String
     let port = port_of(view, destination, asked);
     let subset = destination.subset.as_deref().unwrap_or_default();
     names::outbound_cluster(port, subset, destination.host.as_str())
+}
+
+/// What is said about connections to a destination.
+pub fn policy(view: &View<'_>, destination: &Destination, asked: u16) -> Option<PortPolicy> {
+    let rule = view.policy(view.service(&destination.host)?)?;
+    Some(rule.effective(port_of(view, destination, asked), destination.subset.as_deref()))
 }
 
 /// By what the destination's balancer tells requests apart.

@@ -107,21 +107,10 @@ const DESTINATION_RULE: &[Row] = &[
     row("trafficPolicy.portLevelSettings[]", "port", Supported),
     row(
         "trafficPolicy.loadBalancer",
-        "simple consistentHash.httpHeaderName consistentHash.httpCookie.name consistentHash.httpCookie.path \
-         consistentHash.httpCookie.ttl consistentHash.useSourceIp consistentHash.httpQueryParameterName \
+        "simple consistentHash.httpHeaderName consistentHash.httpCookie consistentHash.useSourceIp consistentHash.httpQueryParameterName \
          consistentHash.ringHash consistentHash.maglev consistentHash.minimumRingSize localityLbSetting \
-         warmup.duration warmupDurationSecs",
+         warmup warmupDurationSecs",
         Supported,
-    ),
-    row(
-        "trafficPolicy.loadBalancer.consistentHash.httpCookie",
-        "attributes",
-        Planned("the cookie is set without attributes"),
-    ),
-    row(
-        "trafficPolicy.loadBalancer.warmup",
-        "minimumPercent aggression",
-        Planned("only duration has an effect"),
     ),
     row(
         "trafficPolicy.loadBalancer",
@@ -135,41 +124,30 @@ const DESTINATION_RULE: &[Row] = &[
     ),
     row(
         "trafficPolicy.connectionPool",
-        "tcp http.http1MaxPendingRequests http.http2MaxRequests http.maxRequestsPerConnection http.maxRetries \
-         http.idleTimeout http.h2UpgradePolicy http.useClientProtocol http.maxConcurrentStreams",
+        "tcp.connectTimeout tcp.tcpKeepalive tcp.idleTimeout http.http2MaxRequests http.maxRequestsPerConnection \
+         http.maxRetries http.idleTimeout http.h2UpgradePolicy http.useClientProtocol http.maxConcurrentStreams \
+         http.http2KeepAlive",
         Supported,
     ),
     row(
-        "trafficPolicy.connectionPool.http",
-        "http2KeepAlive",
-        Planned("HTTP/2 connections are not pinged yet; tcp.tcpKeepalive finds dead ones"),
+        "trafficPolicy.connectionPool",
+        "tcp.maxConnections tcp.maxConnectionDuration http.http1MaxPendingRequests",
+        Partly(
+            "stock Envoys keep to it, our proxy does not yet; http.http2MaxRequests bounds the requests of both",
+        ),
     ),
     row(
         "trafficPolicy.outlierDetection",
         "consecutiveErrors splitExternalLocalOriginErrors consecutiveLocalOriginFailures consecutiveGatewayErrors \
-         consecutive5xxErrors interval baseEjectionTime maxEjectionPercent minHealthPercent",
+         consecutive5xxErrors outlierDetectionHttpErrorCodes interval baseEjectionTime maxEjectionPercent \
+         minHealthPercent",
         Supported,
     ),
-    row(
-        "trafficPolicy.outlierDetection",
-        "outlierDetectionHttpErrorCodes",
-        Planned("has no effect yet; all statuses from 500 to 599 count"),
-    ),
-    row("trafficPolicy", "tls", Supported),
+    row("trafficPolicy", "tls proxyProtocol retryBudget", Supported),
     row(
         "trafficPolicy",
         "tunnel",
-        Refused("tunnels are not supported yet"),
-    ),
-    row(
-        "trafficPolicy",
-        "proxyProtocol",
-        Refused("not sent yet, and the destination would take the first bytes of a request for it"),
-    ),
-    row(
-        "trafficPolicy",
-        "retryBudget",
-        Planned("has no effect; connectionPool.http.maxRetries bounds retries"),
+        Partly("the destinations of a route with weights must all have the same one, or none is used"),
     ),
 ];
 
@@ -222,8 +200,7 @@ const WORKLOAD_ENTRY: &[Row] = &[row(
 )];
 
 const SIDECAR_TARGET_PORT: State = Never("has no meaning in a Sidecar");
-const HTTP2_KEEPALIVE: State =
-    Planned("HTTP/2 connections are not pinged yet; tcp.tcpKeepalive finds dead ones");
+const HTTP2_KEEPALIVE: State = Supported;
 const SIDECAR_HTTP_POOL: &str = "http1MaxPendingRequests http2MaxRequests maxRequestsPerConnection maxRetries \
      idleTimeout h2UpgradePolicy useClientProtocol maxConcurrentStreams";
 

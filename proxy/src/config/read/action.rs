@@ -213,11 +213,9 @@ fn hash_policy(value: pb::route_action::HashPolicy) -> Result<HashPolicy> {
         Source::Header(header) => {
             HashSource::Header(scalar::header_name(&header.header_name).at("header.header_name")?)
         }
-        Source::Cookie(cookie) if !cookie.attributes.is_empty() => return unsupported("cookie.attributes"),
         Source::Cookie(cookie) => HashSource::Cookie {
+            made: cookie_rest(&cookie).at("cookie")?,
             name: cookie.name.into(),
-            ttl: opt_duration(cookie.ttl, "cookie.ttl")?,
-            path: cookie.path.into(),
         },
         Source::ConnectionProperties(_) => HashSource::SourceIp,
         Source::QueryParameter(query) => HashSource::Query(query.name.into()),
@@ -227,6 +225,37 @@ fn hash_policy(value: pb::route_action::HashPolicy) -> Result<HashPolicy> {
         source,
         terminal: value.terminal,
     })
+}
+
+/// What follows the value of a cookie that is made here. Without a TTL none is made.
+fn cookie_rest(cookie: &pb::route_action::hash_policy::Cookie) -> Result<Option<Box<str>>> {
+    let Some(ttl) = opt_duration(cookie.ttl, "ttl")? else {
+        return Ok(None);
+    };
+    let mut rest = String::new();
+    let mut add = |name: &str, value: &str| {
+        rest.push_str("; ");
+        rest.push_str(name);
+        if !value.is_empty() {
+            rest.push('=');
+            rest.push_str(value);
+        }
+    };
+    if !ttl.is_zero() {
+        add("Max-Age", &ttl.as_secs().to_string());
+    }
+    if !cookie.path.is_empty() {
+        add("Path", &cookie.path);
+    }
+    for attribute in &cookie.attributes {
+        add(&attribute.name, &attribute.value);
+    }
+    add("HttpOnly", "");
+    let whole = format!("{}=\"\"{rest}", cookie.name);
+    if http::HeaderValue::from_str(&whole).is_err() {
+        return refuse(format!("{whole:?} cannot be the value of a header"));
+    }
+    Ok(Some(rest.into()))
 }
 
 pub fn redirect(mut value: pb::RedirectAction) -> Result<Redirect> {

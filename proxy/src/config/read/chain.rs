@@ -22,12 +22,13 @@ use mesh_proto::{
 };
 
 use super::{
-    At, Result, access_log, done, each, hcm, number, open, opt_duration, rbac, refuse, required, scalar,
-    timeout, tls, unsupported,
+    At, Result, access_log, done, each, hcm, number, open, opt_duration, rbac, refuse, required,
+    required_text, scalar, timeout, tls, unsupported,
 };
 use crate::config::{
     chain::{
         Chain, ChainMatch, NetworkFilter, ServerName, SourceType, TcpClusters, TcpProxy, Terminal, Transport,
+        Tunnel,
     },
     secret::Source,
 };
@@ -195,6 +196,10 @@ fn tcp_proxy(mut value: TcpProxyPb) -> Result<TcpProxy> {
         )?,
         connect_attempts: number(&mut value.max_connect_attempts).unwrap_or(1).max(1),
         hash_source_ip,
+        tunnel: take(&mut value.tunneling_config)
+            .map(tunnel)
+            .transpose()
+            .at("tunneling_config")?,
         access_log: access_log::access_logs(take(&mut value.access_log), "access_log")?,
         log_on_connect: options.flush_access_log_on_connected || old_connect,
         log_interval: opt_duration(
@@ -210,6 +215,30 @@ fn tcp_proxy(mut value: TcpProxyPb) -> Result<TcpProxy> {
     }
     done(&value)?;
     Ok(proxy)
+}
+
+fn tunnel(mut value: tcp_proxy::TunnelingConfig) -> Result<Tunnel> {
+    let authority = required_text(&mut value.hostname, "hostname")?;
+    if authority.parse::<http::uri::Authority>().is_err() {
+        return refuse(format!(
+            "{authority:?} is not a host and port; formats are not supported by this proxy"
+        ))
+        .at("hostname");
+    }
+    let path = take(&mut value.post_path);
+    let tunnel = Tunnel {
+        authority: authority.into(),
+        post: take(&mut value.use_post),
+        path: if path.is_empty() { "/".into() } else { path.into() },
+    };
+    if !tunnel.post && &*tunnel.path != "/" {
+        return refuse("is for POST only (use_post)").at("post_path");
+    }
+    if tunnel.path.parse::<http::uri::PathAndQuery>().is_err() {
+        return refuse("is not a path").at("post_path");
+    }
+    done(&value)?;
+    Ok(tunnel)
 }
 
 fn clusters(value: tcp_proxy::ClusterSpecifier) -> Result<TcpClusters> {

@@ -9,9 +9,12 @@ use mesh_proto::{
     envoy::{
         config::{
             cluster::v3::{self as pb, cluster as parts},
+            common::matcher::v3::{MatchPredicate, match_predicate},
             core::v3 as core,
+            route::v3::header_matcher::HeaderMatchSpecifier,
         },
         extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options},
+        r#type::matcher::v3::string_matcher::MatchPattern,
     },
     names,
     node::to_json,
@@ -25,10 +28,11 @@ use super::{
 use crate::config::{
     Reject,
     cluster::{
-        Breakers, Cluster, Dns, Family, Kind, Outlier, Protocol, ServiceName, Thresholds, TransportMatch,
-        UpstreamHttp,
+        Breakers, Cluster, Dns, Family, Kind, Outlier, Protocol, ProxyProtocol, RetryBudget, ServiceName,
+        Statuses, Thresholds, TransportMatch, UpstreamHttp,
     },
     endpoint::Assignment,
+    transport::UpstreamTls,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ pub fn cluster(mut value: pb::Cluster) -> Result<Cluster> {
     let connection = take(&mut value.upstream_connection_options).unwrap_or_default();
     let metadata = take(&mut value.metadata);
     let (balance, slow_start) = balance::balance(&mut value)?;
+    let (http, errors) = upstream_http(&mut value)?;
+    let sockets = sockets(&mut value)?;
     let cluster = Cluster {
         balance,
         slow_start,
@@ -53,18 +59,12 @@ pub fn cluster(mut value: pb::Cluster) -> Result<Cluster> {
         assignment: Arc::new(assignment),
         breakers: breakers(take(&mut value.circuit_breakers).unwrap_or_default()).at("circuit_breakers")?,
         outlier: take(&mut value.outlier_detection)
-            .map(|one| outlier(one).at("outlier_detection"))
+            .map(|one| outlier(one, errors).at("outlier_detection"))
             .transpose()?,
-        transport: take(&mut value.transport_socket)
-            .map_or(Ok(None), tls::upstream)
-            .at("transport_socket")?
-            .map(Arc::new),
-        transport_matches: each(
-            take(&mut value.transport_socket_matches),
-            "transport_socket_matches",
-            transport_match,
-        )?,
-        http: upstream_http(&mut value)?,
+        transport: sockets.transport,
+        transport_matches: sockets.matches,
+        proxy_protocol: sockets.proxy_protocol,
+        http,
         bind_source: bind_source(take(&mut value.upstream_bind_config)).at("upstream_bind_config")?,
         keepalive: connection.tcp_keepalive.map(scalar::keepalive),
         buffer_limit: number(&mut value.per_connection_buffer_limit_bytes).unwrap_or(BUFFER_LIMIT) as usize,
@@ -203,10 +203,18 @@ fn thresholds(mut value: pb::circuit_breakers::Thresholds) -> Result<Thresholds>
         pending: number(&mut value.max_pending_requests).unwrap_or(default.pending),
         requests: number(&mut value.max_requests).unwrap_or(default.requests),
         retries: number(&mut value.max_retries).unwrap_or(default.retries),
-        retry_budget: take(&mut value.retry_budget).map(|mut budget| {
-            let percent = take(&mut budget.budget_percent).map_or(20.0, |percent| percent.value);
-            (percent, number(&mut budget.min_retry_concurrency).unwrap_or(3))
-        }),
+        retry_budget: take(&mut value.retry_budget)
+            .map(|mut budget| {
+                let percent = take(&mut budget.budget_percent).map_or(20.0, |percent| percent.value);
+                let interval =
+                    opt_duration(take(&mut budget.budget_interval), "retry_budget.budget_interval")?;
+                Ok(RetryBudget {
+                    percent,
+                    least: number(&mut budget.min_retry_concurrency).unwrap_or(3),
+                    interval: interval.filter(|time| !time.is_zero()),
+                })
+            })
+            .transpose()?,
     };
     value.priority = 0;
     value.track_remaining = false;
@@ -216,7 +224,7 @@ fn thresholds(mut value: pb::circuit_breakers::Thresholds) -> Result<Thresholds>
     Ok(read)
 }
 
-fn outlier(mut value: pb::OutlierDetection) -> Result<Outlier> {
+fn outlier(mut value: pb::OutlierDetection, errors: Option<Statuses>) -> Result<Outlier> {
     // A rule that is enforced in 0 % of the cases is off.
     let rule = |count: Option<u32>, enforcing: Option<u32>, default: u32, enforced: u32| {
         if enforcing.unwrap_or(enforced) == 0 {
@@ -259,6 +267,7 @@ fn outlier(mut value: pb::OutlierDetection) -> Result<Outlier> {
             "max_ejection_time",
         )?,
         max_percent: number(&mut value.max_ejection_percent).unwrap_or(10).min(100),
+        errors,
     };
     drop_statistics_rules(&mut value)?;
     done(&value)?;
@@ -300,18 +309,55 @@ fn drop_statistics_rules(value: &mut pb::OutlierDetection) -> Result<()> {
     Ok(())
 }
 
-fn transport_match(value: parts::TransportSocketMatch) -> Result<TransportMatch> {
+/// How a cluster's connections begin.
+struct Sockets {
+    transport: Option<Arc<UpstreamTls>>,
+    matches: Vec<TransportMatch>,
+    proxy_protocol: Option<ProxyProtocol>,
+}
+
+fn sockets(value: &mut pb::Cluster) -> Result<Sockets> {
+    let mut said: Vec<Option<ProxyProtocol>> = Vec::new();
+    let matches = each(
+        take(&mut value.transport_socket_matches),
+        "transport_socket_matches",
+        |row| transport_match(row, &mut said),
+    )?;
+    // Beside rows without a default, as pilots write them, the rows take every endpoint.
+    let given = value.transport_socket.is_some() || matches.is_empty();
+    let (transport, version) = take(&mut value.transport_socket)
+        .map_or(Ok((None, None)), tls::upstream)
+        .at("transport_socket")?;
+    if given {
+        said.push(version);
+    }
+    if said.windows(2).any(|pair| pair[0] != pair[1]) {
+        return refuse("all of them must tell of the client in the same way, or not at all")
+            .at("transport_socket_matches");
+    }
+    Ok(Sockets {
+        transport: transport.map(Arc::new),
+        matches,
+        proxy_protocol: said.pop().flatten(),
+    })
+}
+
+fn transport_match(
+    value: parts::TransportSocketMatch,
+    said: &mut Vec<Option<ProxyProtocol>>,
+) -> Result<TransportMatch> {
+    let (transport, version) = value
+        .transport_socket
+        .map_or(Ok((None, None)), tls::upstream)
+        .at("transport_socket")?;
+    said.push(version);
     Ok(TransportMatch {
         labels: value
             .r#match
             .as_ref()
             .map(|labels| scalar::labels(labels).collect())
             .unwrap_or_default(),
-        transport: value
-            .transport_socket
-            .map_or(Ok(None), tls::upstream)
-            .at("transport_socket")?
-            .map(Arc::new),
+        transport: transport.map(Arc::new),
         name: value.name.into(),
     })
 }
@@ -328,7 +374,7 @@ fn bind_source(value: Option<core::BindConfig>) -> Result<Option<std::net::IpAdd
     Ok(source.filter(|address| !address.is_unspecified()))
 }
 
-fn upstream_http(value: &mut pb::Cluster) -> Result<UpstreamHttp> {
+fn upstream_http(value: &mut pb::Cluster) -> Result<(UpstreamHttp, Option<Statuses>)> {
     let old = HttpProtocolOptions {
         common_http_protocol_options: take(&mut value.common_http_protocol_options),
         upstream_http_protocol_options: take(&mut value.upstream_http_protocol_options),
@@ -337,10 +383,48 @@ fn upstream_http(value: &mut pb::Cluster) -> Result<UpstreamHttp> {
     };
     let old_max = number(&mut value.max_requests_per_connection);
     let given = typed_options(take(&mut value.typed_extension_protocol_options))?;
-    let mut http = protocol_options(given.unwrap_or(old))
-        .map_err(|reject| reject.under(&format!("typed_extension_protocol_options[{HTTP_OPTIONS:?}]")))?;
+    let mut given = given.unwrap_or(old);
+    let path = || format!("typed_extension_protocol_options[{HTTP_OPTIONS:?}]");
+    let errors = take(&mut given.outlier_detection)
+        .and_then(|detection| detection.error_matcher)
+        .map(|matcher| statuses(matcher).at("outlier_detection.error_matcher"))
+        .transpose()
+        .map_err(|reject| reject.under(&path()))?;
+    let mut http = protocol_options(given).map_err(|reject| reject.under(&path()))?;
     http.max_requests = http.max_requests.or(old_max.filter(|max| *max > 0));
-    Ok(http)
+    Ok((http, errors))
+}
+
+/// Which answers are errors: one status, or one of several.
+fn statuses(matcher: MatchPredicate) -> Result<Statuses> {
+    use match_predicate::Rule;
+    let mut read = Statuses::default();
+    let rules = match matcher.rule {
+        Some(Rule::OrMatch(set)) => set.rules,
+        rule => vec![MatchPredicate { rule }],
+    };
+    for one in rules {
+        let Some(Rule::HttpResponseHeadersMatch(mut given)) = one.rule else {
+            return refuse(
+                "only http_response_headers_match is supported by this proxy, alone or in or_match",
+            );
+        };
+        let header = given.headers.pop().filter(|_| given.headers.is_empty());
+        let status = header
+            .filter(|header| header.name == ":status" && !header.invert_match)
+            .and_then(|header| match header.header_match_specifier {
+                Some(HeaderMatchSpecifier::StringMatch(matcher)) => match matcher.match_pattern {
+                    Some(MatchPattern::Exact(text)) => text.parse().ok(),
+                    _ => None,
+                },
+                _ => None,
+            });
+        if !status.is_some_and(|status| read.insert(status)) {
+            return refuse("only one exact :status from 100 to 599 is supported by this proxy")
+                .at("http_response_headers_match.headers");
+        }
+    }
+    Ok(read)
 }
 
 fn typed_options(map: HashMap<String, Any>) -> Result<Option<HttpProtocolOptions>> {

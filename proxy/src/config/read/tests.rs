@@ -258,8 +258,8 @@ fn listeners_that_are_not_understood() {
     );
     refused(
         "cluster: \"inbound|6379||\"",
-        "tunneling_config: {hostname: x}, cluster: c",
-        "filter_chains[1].filters[1].typed_config.tunneling_config",
+        "tunneling_config: {hostname: \"%REQUESTED_SERVER_NAME%:443\"}, cluster: c",
+        "filter_chains[1].filters[1].typed_config.tunneling_config.hostname",
     );
     refused(
         "{destination_port: 6379, transport_protocol: raw_buffer}",

@@ -8,6 +8,7 @@ use std::{mem::take, sync::Arc};
 use mesh_proto::envoy::{
     config::core::v3 as core,
     extensions::transport_sockets::{
+        proxy_protocol::v3::ProxyProtocolUpstreamTransport,
         raw_buffer::v3::RawBuffer,
         tls::v3::{
             self as pb, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsCertificate,
@@ -20,6 +21,7 @@ use super::{
     At, Result, boolean, done, each, open, opt_duration, refuse, required, required_text, scalar, unsupported,
 };
 use crate::config::{
+    cluster::ProxyProtocol,
     secret::{KeySource, Secret, SecretKind},
     transport::{DownstreamTls, Offer, SdsSource, SecretRef, UpstreamTls, Validation},
 };
@@ -29,7 +31,7 @@ mod validation;
 
 /// What a chain's transport socket says; nothing is plaintext.
 pub fn downstream(value: core::TransportSocket) -> Result<Option<DownstreamTls>> {
-    let Some(any) = config(value)? else {
+    let Some(any) = config_of(value)? else {
         return Ok(None);
     };
     if let Some(context) = open::<DownstreamTlsContext>(&any).at("typed_config")? {
@@ -39,19 +41,51 @@ pub fn downstream(value: core::TransportSocket) -> Result<Option<DownstreamTls>>
     Ok(None)
 }
 
-/// What a cluster's transport socket says; nothing is plaintext.
-pub fn upstream(value: core::TransportSocket) -> Result<Option<UpstreamTls>> {
-    let Some(any) = config(value)? else {
-        return Ok(None);
+/// What a cluster's transport socket says; nothing is plaintext. And how the endpoint is told who the client is.
+pub fn upstream(value: core::TransportSocket) -> Result<(Option<UpstreamTls>, Option<ProxyProtocol>)> {
+    let Some(any) = config_of(value)? else {
+        return Ok((None, None));
     };
-    if let Some(context) = open::<UpstreamTlsContext>(&any).at("typed_config")? {
+    if let Some(outer) = open::<ProxyProtocolUpstreamTransport>(&any).at("typed_config")? {
+        return introduced(outer).at("typed_config");
+    }
+    Ok((secured(&any)?, None))
+}
+
+fn introduced(
+    mut outer: ProxyProtocolUpstreamTransport,
+) -> Result<(Option<UpstreamTls>, Option<ProxyProtocol>)> {
+    use core::proxy_protocol_config::Version;
+    let mut config = take(&mut outer.config).unwrap_or_default();
+    let version = match Version::try_from(take(&mut config.version)) {
+        Ok(Version::V1) => ProxyProtocol::V1,
+        Ok(Version::V2) => ProxyProtocol::V2,
+        Err(_) => return refuse("is not known").at("config.version"),
+    };
+    done(&config).at("config")?;
+    let inner = match take(&mut outer.transport_socket) {
+        Some(inner) => config_of(inner).at("transport_socket")?,
+        None => return refuse("is missing").at("transport_socket"),
+    };
+    // A client whose address is not known is told of as such.
+    outer.allow_unspecified_address = false;
+    done(&outer)?;
+    let tls = match inner {
+        Some(any) => secured(&any).at("transport_socket")?,
+        None => None,
+    };
+    Ok((tls, Some(version)))
+}
+
+fn secured(any: &mesh_proto::pb::google::protobuf::Any) -> Result<Option<UpstreamTls>> {
+    if let Some(context) = open::<UpstreamTlsContext>(any).at("typed_config")? {
         return upstream_context(context).map(Some).at("typed_config");
     }
-    plaintext(&any).at("typed_config")?;
+    plaintext(any).at("typed_config")?;
     Ok(None)
 }
 
-fn config(value: core::TransportSocket) -> Result<Option<mesh_proto::pb::google::protobuf::Any>> {
+fn config_of(value: core::TransportSocket) -> Result<Option<mesh_proto::pb::google::protobuf::Any>> {
     match value.config_type {
         Some(core::transport_socket::ConfigType::TypedConfig(any)) => Ok(Some(any)),
         None if value.name == "envoy.transport_sockets.raw_buffer" => Ok(None),

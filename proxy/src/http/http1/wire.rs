@@ -379,7 +379,7 @@ impl Wire {
         self.is_reusable() && {
             let cx = &mut Context::from_waker(Waker::noop());
             let silent = match self.io.borrow().as_ref() {
-                Some(io) => io.tcp().poll_read_ready(cx).is_pending(),
+                Some(io) => io.tcp().is_some_and(|tcp| tcp.poll_read_ready(cx).is_pending()),
                 None => return false,
             };
             // Something came: with TLS it may be nothing for us, else it is the end, or nobody asked for it.

@@ -113,7 +113,7 @@ struct Flight<'a>(&'a Upstream);
 
 impl<'a> Flight<'a> {
     fn new(upstream: &'a Upstream) -> Self {
-        upstream.requests.set(upstream.requests.get() + 1);
+        upstream.begin_request();
         upstream.stats.upstream_rq_active.inc();
         upstream.stats.upstream_rq_total.inc();
         Self(upstream)
