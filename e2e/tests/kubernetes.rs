@@ -2,8 +2,6 @@
 //! all tests, in this order; what takes the mesh out comes last. `cargo test -p mesh-e2e --test kubernetes -- lessons` runs some
 //! of them, and with `KUBECONFIG` set they run on the cluster that it names (`e2e/src/installed.rs` says what that one needs).
 
-#[path = "kubernetes/addons.rs"]
-mod addons;
 #[path = "kubernetes/bookinfo.rs"]
 mod bookinfo;
 #[path = "kubernetes/end.rs"]
@@ -26,7 +24,6 @@ fn main() -> std::process::ExitCode {
         bookinfo: sidecars_by_themselves, proxies_are_synced, lessons;
         injection: the_table, again, lived, errors_are_events;
         manifests: samples_twice, samples_are_clean, schemas, beyond_schemas;
-        addons: prometheus;
         rolling: gateway_grows, a_node_is_drained, everything_is_rolled, an_upgrade, an_upgrade_that_fails;
         outage: no_api_server_for_a_minute;
         rights: all_are_known, of_people, each_taken_and_given_back;

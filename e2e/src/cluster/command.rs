@@ -281,7 +281,7 @@ mod tests {
             recipe("proxi")
                 .unwrap_err()
                 .to_string()
-                .contains("images are proxy, pilot")
+                .contains("images are proxy, ")
         );
     }
 

@@ -78,8 +78,8 @@ const fn bookinfo(name: &'static str, arguments: &'static [&'static str]) -> Rec
     }
 }
 
-/// The parts of the mesh, its sample with what it keeps ratings in, the addon that there is a program for, and the test application.
-pub const PROJECT: [Recipe; 15] = [
+/// The parts of the mesh, its sample with what it keeps ratings in, and the test application.
+pub const PROJECT: [Recipe; 14] = [
     Recipe {
         // The init container redirects with it.
         also: &[("nft", "nftables")],
@@ -111,13 +111,6 @@ pub const PROJECT: [Recipe; 15] = [
             reference: "docker.io/library/redis:7",
         }),
         ..project("redis", "redis-server", APPLICATION_USER)
-    },
-    Recipe {
-        origin: Origin::Debian(Debian {
-            package: "prometheus",
-            reference: "docker.io/prom/prometheus:v3.5.0",
-        }),
-        ..project("prometheus", "prometheus", APPLICATION_USER)
     },
     project("e2e-app", "mesh-e2e-app", APPLICATION_USER),
 ];
@@ -411,7 +404,6 @@ mod tests {
         for file in [
             "bookinfo/bookinfo.yaml",
             "bookinfo/bookinfo-ratings-v2-redis.yaml",
-            "addons/prometheus.yaml",
         ] {
             let text = fs::read_to_string(need::repository().join("samples").join(file)).unwrap();
             let named: Vec<_> = text

@@ -111,7 +111,7 @@ pub fn egress_proxy(mesh: &mut Mesh) -> anyhow::Result<()> {
 
 /// The server's Sidecar: a port in front of another one, with a bound; one with its own TLS; one that the proxy is bound to.
 pub fn ingress(mesh: &mut Mesh) -> anyhow::Result<()> {
-    let folder = mesh.dir.join("sidecar-tls");
+    let folder = mesh.dir.with_file_name("sidecar-tls");
     std::fs::create_dir_all(&folder)?;
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(vec!["secure.example.com".to_owned()])?.self_signed(&key)?;
